@@ -1,0 +1,38 @@
+"""Package metadata, all of it read from settings.ini, which nbdev reads too."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+config = ConfigParser(delimiters=["="], interpolation=None)
+config.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
+cfg = config["DEFAULT"]
+
+
+def requirements(layer: str = "") -> list[str]:
+    "The lines of one layer of settings.ini, such as `train_requirements`."
+    return [line.strip() for line in cfg[f"{layer}requirements"].splitlines() if line.strip()]
+
+
+layers = ["train", "notebook", "ray", "dev"]
+extras = {layer: requirements(f"{layer}_") for layer in layers}
+extras["dev"] = sorted({r for layer in layers for r in extras[layer]})
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    keywords=cfg["keywords"].split(),
+    author=cfg["author"],
+    license="Apache-2.0",
+    url=cfg["git_url"],
+    packages=find_packages(include=["face_emotion", "face_emotion.*"]),
+    package_data={"face_emotion": ["assets/*", "static/*"]},
+    python_requires=f">={cfg['min_python']},<3.13",
+    install_requires=requirements(),
+    extras_require=extras,
+    zip_safe=False,
+    entry_points={"nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+)
