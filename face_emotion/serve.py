@@ -348,7 +348,7 @@ def main(argv: list[str] | None = None) -> int:
     setup_logging()
     print(f"face_emotion {__version__}: http://{settings.server_host}:{settings.server_port}  (Ctrl-C stops)", flush=True)
     uvicorn.run("face_emotion.serve:app", factory=True, host=settings.server_host, port=settings.server_port, workers=args.workers, log_config=None,
-                ws="websockets", ws_max_size=4 * MAX_MESSAGE_BYTES, ws_per_message_deflate=False, timeout_graceful_shutdown=4)
+                ws="websockets-sansio", ws_max_size=4 * MAX_MESSAGE_BYTES, ws_per_message_deflate=False, timeout_graceful_shutdown=4)
     return 0
 
 # %% ../nbs/11_serve.ipynb #11-serve-31
