@@ -1,0 +1,516 @@
+"""The page in a real browser: Debian's chromium, driven by playwright, with a recorded face as its camera."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+skimage_data = pytest.importorskip("skimage.data", reason="scikit-image, which brings the picture of a face, is not installed")
+expect = sync_api.expect
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)"),
+    pytest.mark.timeout(240),
+]
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = [
+    "--no-sandbox", "--use-fake-ui-for-media-stream", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]
+CLASS_NAMES = ["happy", "sad", "neutral", "embarrassed", "anxiety"]
+# Chromium's protocol does not report frames sent as blobs, so the page counts them.
+WATCH = """
+    window.violations = [];
+    document.addEventListener('securitypolicyviolation', (event) => violations.push(event.violatedDirective));
+    window.sent = [];
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (frame) { sent.push(frame.type); send.call(this, frame); };
+"""
+NO_FACE = {"en": "No face in view", "ko": "얼굴이 보이지 않습니다"}
+SERVER_START_S = 90
+WAIT_MS = 30_000
+
+
+# ---------------------------------------------------------------- the server, the browser, the camera
+
+class Server:
+    "The real server as a process of its own, which can be killed and started again on its port."
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with open(self.folder / "server.txt", "ab") as output:
+            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=output, stderr=output)
+        self.wait_until_ready()
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + SERVER_START_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(self.url + "readyz", timeout=2) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                pass
+            time.sleep(0.2)
+        pytest.fail("the server did not become ready:\n" + (self.folder / "server.txt").read_text(errors="replace")[-2000:])
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(timeout=20)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def playwright():
+    with sync_api.sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def face_browser(playwright, tmp_path_factory):
+    "A browser whose camera shows a face, left of the middle."
+    recording = tmp_path_factory.mktemp("camera") / "face.mjpeg"
+    record_face(recording)
+    browser = launch(playwright, "--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={recording}")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def plain_browser(playwright):
+    "A browser with two cameras, which show chromium's green test pattern."
+    browser = launch(playwright, "--use-fake-device-for-media-stream=device-count=2")
+    yield browser
+    browser.close()
+
+
+def launch(playwright, *flags):
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+
+
+def record_face(path):
+    "A second of 640x480 motion JPEG: head and shoulders of the astronaut, swaying a little."
+    picture = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR)
+    with open(path, "wb") as file:
+        for turn in np.linspace(0, 2 * np.pi, 30, endpoint=False):
+            x, y = 100 + round(8 * np.sin(turn)), 10 + round(5 * np.cos(turn))
+            frame = cv2.resize(picture[y:y + 300, x:x + 400], (640, 480))
+            file.write(cv2.imencode(".jpg", frame)[1].tobytes())
+
+
+class Watched:
+    "A page, and what it asked for and complained about."
+
+    def __init__(self, browser, url, *, locale="en-US", script="", **options):
+        self.context = browser.new_context(locale=locale, permissions=["camera"], **options)
+        self.page = self.context.new_page()
+        self.requests, self.complaints, self.sockets, self.answers = [], [], [], []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("websocket", self.watch_socket)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self.hear)
+        self.page.add_init_script(WATCH + script)
+        self.page.goto(url)
+
+    def watch_socket(self, socket):
+        self.sockets.append(socket)
+        socket.on("framereceived", lambda payload: self.answers.append(json.loads(payload)))
+
+    def sent(self):
+        "Media types of the frames sent so far."
+        return self.page.evaluate("sent")
+
+    def hear(self, message):
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+
+@pytest.fixture
+def open_page(server):
+    "A function that opens the page in a browser; its contexts are closed after the test."
+    opened = []
+
+    def open_page(browser, url=server.url, **options):
+        opened.append(Watched(browser, url, **options))
+        return opened[-1]
+
+    yield open_page
+    for watched in opened:
+        watched.context.close()
+
+
+# ---------------------------------------------------------------- what a user sees
+
+def start_camera(page):
+    page.click("#start")
+    expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=WAIT_MS)
+
+
+def wait_for_face(page):
+    expect(page.locator("#faces [data-face-id]").first).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#overlay")).not_to_have_attribute("data-boxes", "0", timeout=WAIT_MS)
+
+
+def probabilities(page):
+    "Of the first card: class -> probability."
+    return page.locator("[data-face-id]").first.locator("[data-probability]").evaluate_all(
+        "bars => Object.fromEntries(bars.map(bar => [bar.dataset.probability, Number(bar.dataset.value)]))")
+
+
+def number(page, selector):
+    return float(re.match(r"[\d.]+", page.text_content(selector)).group())
+
+
+def drawn(page):
+    "Of what is painted on the overlay: number of pixels and centre, as fractions of width and height."
+    return page.evaluate("""() => {
+        const { width, height } = overlay;
+        const data = overlay.getContext('2d').getImageData(0, 0, width, height).data;
+        let count = 0, left = width, right = 0, top = height, bottom = 0;
+        for (let i = 3; i < data.length; i += 4) {
+            if (!data[i]) continue;
+            const x = (i >> 2) % width, y = Math.floor((i >> 2) / width);
+            count += 1;
+            left = Math.min(left, x); right = Math.max(right, x);
+            top = Math.min(top, y); bottom = Math.max(bottom, y);
+        }
+        return { count, x: (left + right) / 2 / width, y: (top + bottom) / 2 / height };
+    }""")
+
+
+def picture_bytes(size=512, extension=".jpg"):
+    picture = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(extension, cv2.resize(picture, (size, size)))[1].tobytes()
+
+
+def upload(page, content, name="face.jpg", mime="image/jpeg"):
+    page.set_input_files("#upload", {"name": name, "mimeType": mime, "buffer": content})
+
+
+# ---------------------------------------------------------------- camera
+
+def test_camera_shows_box_card_and_numbers(face_browser, open_page):
+    watched = open_page(face_browser)
+    page = watched.page
+    start_camera(page)
+    wait_for_face(page)
+    assert drawn(page)["count"] > 100
+    card = page.locator("[data-face-id]").first
+    assert card.get_attribute("data-emotion") in CLASS_NAMES
+    shown = probabilities(page)
+    assert list(shown) == CLASS_NAMES
+    assert sum(shown.values()) == pytest.approx(1, abs=0.02)
+    expect(page.locator("#fps")).to_have_text(re.compile(r"\d"), timeout=WAIT_MS)
+    expect(page.locator("#latency")).to_have_text(re.compile(r"\d+ ms"), timeout=WAIT_MS)
+    assert number(page, "#fps") > 0
+    assert number(page, "#latency") >= number(page, "#server-time") - 1
+    assert set(watched.sent()) == {"image/jpeg"}
+
+
+def test_camera_is_mirrored_and_boxes_follow(face_browser, open_page):
+    watched = open_page(face_browser)
+    start_camera(watched.page)
+    wait_for_face(watched.page)
+    answer = next(answer for answer in watched.answers if answer.get("results"))
+    x, _, width, _ = answer["results"][0]["bbox"]
+    assert (x + width / 2) / answer["frame"][0] < 0.45
+    assert drawn(watched.page)["x"] > 0.55
+
+
+def test_one_frame_is_under_way_at_a_time(face_browser, open_page):
+    "A frame is sent only when the answer to the one before is there, so none is ever dropped."
+    count = """
+        window.underWay = 0;
+        window.mostUnderWay = 0;
+        const sendFrame = WebSocket.prototype.send;
+        WebSocket.prototype.send = function (frame) {
+            if (!underWay) this.addEventListener('message', () => { underWay = 0; }, { once: true });
+            underWay += 1;
+            mostUnderWay = Math.max(mostUnderWay, underWay);
+            sendFrame.call(this, frame);
+        };
+    """
+    watched = open_page(face_browser, script=count)
+    start_camera(watched.page)
+    wait_for_face(watched.page)
+    watched.page.wait_for_timeout(1000)
+    numbers = [answer["seq"] for answer in watched.answers if "seq" in answer]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert not any(answer.get("dropped") for answer in watched.answers)
+    assert watched.page.evaluate("mostUnderWay") == 1
+
+
+def test_stop_releases_camera_and_connection(face_browser, open_page):
+    watched = open_page(face_browser)
+    page = watched.page
+    start_camera(page)
+    wait_for_face(page)
+    page.evaluate("window.track = document.querySelector('#video').srcObject.getVideoTracks()[0]")
+    page.click("#stop")
+    expect(page.locator("[data-face-id]")).to_have_count(0)
+    expect(page.locator("#status")).to_have_attribute("data-state", "idle")
+    assert page.evaluate("track.readyState") == "ended"
+    assert page.evaluate("document.querySelector('#video').srcObject") is None
+    assert drawn(page)["count"] == 0
+    assert page.text_content("#fps") == "–"
+    page.wait_for_timeout(500)
+    assert all(socket.is_closed() for socket in watched.sockets)
+    start_camera(page)
+    wait_for_face(page)
+
+
+def test_no_face_is_said_in_both_languages(plain_browser, open_page):
+    page = open_page(plain_browser).page
+    start_camera(page)
+    expect(page.locator("#message")).to_have_text(NO_FACE["en"], timeout=WAIT_MS)
+    expect(page.locator("[data-face-id]")).to_have_count(0)
+    page.click("#lang")
+    expect(page.locator("#message")).to_have_text(NO_FACE["ko"])
+    expect(page.locator("html")).to_have_attribute("lang", "ko")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("lang", "ko")
+
+
+def test_language_follows_the_browser(plain_browser, open_page):
+    page = open_page(plain_browser, locale="ko-KR").page
+    expect(page.locator("#start")).to_have_text("카메라 시작")
+    expect(page.locator("html")).to_have_attribute("lang", "ko")
+
+
+def test_choice_between_cameras(plain_browser, open_page):
+    page = open_page(plain_browser).page
+    expect(page.locator("#cameras")).to_be_hidden()
+    start_camera(page)
+    options = page.locator("#cameras option")
+    expect(options).to_have_count(2)
+    running = "document.querySelector('#video').srcObject.getVideoTracks()[0].getSettings().deviceId"
+    other = next(value for value in options.evaluate_all("all => all.map(one => one.value)") if value != page.evaluate(running))
+    page.select_option("#cameras", other)
+    expect(page.locator("#message")).to_have_text(NO_FACE["en"], timeout=WAIT_MS)
+    assert page.evaluate(running) == other
+
+
+@pytest.mark.parametrize("name, words", [
+    ("NotAllowedError", "blocked"), ("NotFoundError", "No camera was found"), ("NotReadableError", "in use"),
+])
+def test_camera_failures_are_explained(plain_browser, open_page, name, words):
+    script = f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', '{name}'));"
+    page = open_page(plain_browser, script=script).page
+    page.click("#start")
+    expect(page.locator("#message")).to_contain_text(words)
+    expect(page.locator("#start")).to_be_visible()
+
+
+def test_insecure_page_explains_the_missing_camera(plain_browser, open_page):
+    script = ("Object.defineProperty(navigator, 'mediaDevices', { value: undefined });"
+              "Object.defineProperty(window, 'isSecureContext', { value: false });")
+    page = open_page(plain_browser, script=script).page
+    page.click("#start")
+    expect(page.locator("#message")).to_contain_text("https or localhost")
+
+
+def test_missing_model_is_said_in_both_languages(face_browser, open_page):
+    watched = open_page(face_browser)
+    page = watched.page
+    page.route_web_socket("**/ws/emotion", lambda route: route.close(code=1011, reason="Model not loaded"))
+    page.reload()
+    page.click("#start")
+    expect(page.locator("#status")).to_have_attribute("data-state", "noModel")
+    expect(page.locator("#message")).to_contain_text("no model loaded")
+    page.click("#lang")
+    expect(page.locator("#message")).to_contain_text("모델이 로드되지 않아")
+
+
+def test_hidden_tab_stops_sending(face_browser, open_page):
+    watched = open_page(face_browser)
+    page = watched.page
+    start_camera(page)
+    wait_for_face(page)
+
+    def set_visibility(state):
+        page.evaluate("""state => {
+            Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
+            document.dispatchEvent(new Event('visibilitychange'));
+        }""", state)
+
+    set_visibility("hidden")
+    page.wait_for_timeout(500)
+    before = len(watched.sent())
+    page.wait_for_timeout(1500)
+    assert len(watched.sent()) == before
+    set_visibility("visible")
+    page.wait_for_timeout(1500)
+    assert len(watched.sent()) > before
+
+
+def test_reconnects_when_the_server_returns(face_browser, open_page, tmp_path):
+    server = Server(tmp_path)
+    server.start()
+    try:
+        watched = open_page(face_browser, server.url)
+        page = watched.page
+        start_camera(page)
+        wait_for_face(page)
+        server.kill()
+        expect(page.locator("#status")).to_have_attribute("data-state", "reconnecting", timeout=WAIT_MS)
+        expect(page.locator("#status")).to_have_text("Reconnecting")
+        expect(page.locator("[data-face-id]")).to_have_count(0)
+        server.start()
+        expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=WAIT_MS)
+        wait_for_face(page)
+        assert len(watched.sockets) > 1
+    finally:
+        server.kill()
+
+
+# ---------------------------------------------------------------- picture
+
+def test_picture_gives_a_card(plain_browser, open_page):
+    page = open_page(plain_browser).page
+    upload(page, picture_bytes())
+    wait_for_face(page)
+    assert sum(probabilities(page).values()) == pytest.approx(1, abs=0.02)
+    expect(page.locator("#picture")).to_be_visible()
+    expect(page.locator("#latency")).to_have_text(re.compile(r"\d+ ms"))
+
+
+@pytest.mark.parametrize("event, field, kind", [("drop", "dataTransfer", "DragEvent"), ("paste", "clipboardData", "ClipboardEvent")])
+def test_picture_is_dropped_or_pasted(plain_browser, open_page, event, field, kind):
+    page = open_page(plain_browser).page
+    page.evaluate("""([content, event, field, kind]) => {
+        const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([bytes], 'face.jpg', { type: 'image/jpeg' }));
+        document.dispatchEvent(new window[kind](event, { [field]: transfer, bubbles: true, cancelable: true }));
+    }""", [base64.b64encode(picture_bytes()).decode(), event, field, kind])
+    wait_for_face(page)
+
+
+def test_turned_photograph_has_its_box_in_place(plain_browser, open_page):
+    "EXIF orientation 6: the stored pixels lie on their side."
+    upright = Image.fromarray(skimage_data.astronaut())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = BytesIO()
+    upright.transpose(Image.Transpose.ROTATE_90).save(turned, "JPEG", exif=exif)
+    centres = []
+    for content in (picture_bytes(), turned.getvalue()):
+        page = open_page(plain_browser).page
+        upload(page, content)
+        wait_for_face(page)
+        centres.append(drawn(page))
+    assert centres[1]["x"] == pytest.approx(centres[0]["x"], abs=0.03)
+    assert centres[1]["y"] == pytest.approx(centres[0]["y"], abs=0.03)
+
+
+def test_picture_beyond_the_limit_is_shrunk(plain_browser, open_page):
+    content = picture_bytes(2400, ".png")
+    assert len(content) > 2 * 1024 * 1024
+    page = open_page(plain_browser).page
+    upload(page, content, "face.png", "image/png")
+    wait_for_face(page)
+
+
+def test_text_file_gives_a_readable_error(plain_browser, open_page):
+    page = open_page(plain_browser).page
+    upload(page, b"this is no picture", "notes.txt", "text/plain")
+    expect(page.locator("#message")).to_contain_text("not a picture", timeout=WAIT_MS)
+    page.click("#lang")
+    expect(page.locator("#message")).to_contain_text("사진 파일이 아닙니다")
+    upload(page, picture_bytes())
+    wait_for_face(page)
+
+
+def test_error_of_the_server_is_shown(plain_browser, open_page):
+    "An SVG is a picture for the browser and none for the server."
+    page = open_page(plain_browser).page
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64"/></svg>'
+    upload(page, svg, "drawing.svg", "image/svg+xml")
+    expect(page.locator("#message")).to_contain_text("The server could not read this picture", timeout=WAIT_MS)
+
+
+def test_picture_replaces_the_camera(face_browser, open_page):
+    watched = open_page(face_browser)
+    page = watched.page
+    start_camera(page)
+    wait_for_face(page)
+    upload(page, picture_bytes())
+    expect(page.locator("#picture")).to_be_visible(timeout=WAIT_MS)
+    wait_for_face(page)
+    expect(page.locator("#start")).to_be_visible()
+    assert page.evaluate("document.querySelector('#video').srcObject") is None
+
+
+# ---------------------------------------------------------------- the page itself
+
+def test_no_other_host_no_console_error_and_csp(server, face_browser, open_page):
+    watched = open_page(face_browser)
+    page = watched.page
+    start_camera(page)
+    wait_for_face(page)
+    page.click("#lang")
+    upload(page, picture_bytes())
+    expect(page.locator("#picture")).to_be_visible(timeout=WAIT_MS)
+    wait_for_face(page)
+    urls = [*watched.requests, *(socket.url for socket in watched.sockets)]
+    own = (server.url, server.url.replace("http", "ws"), f"blob:{server.url}")
+    assert [url for url in urls if not url.startswith(own)] == []
+    assert watched.complaints == []
+    assert page.evaluate("violations") == []
+    with urllib.request.urlopen(server.url) as answer:
+        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+def test_links_of_the_footer_exist(server, plain_browser, open_page):
+    page = open_page(plain_browser).page
+    for link in page.locator("footer a").evaluate_all("links => links.map(link => link.href)"):
+        assert link.startswith(server.url)
+        assert page.request.get(link).status == 200
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_phone_has_no_horizontal_overflow(face_browser, open_page, locale):
+    page = open_page(face_browser, locale=locale, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True).page
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) == 0
+    start_camera(page)
+    wait_for_face(page)
+    assert page.evaluate(overflow) == 0
+    assert page.evaluate("document.documentElement.clientWidth") == 390
