@@ -8,7 +8,6 @@ __all__ = ['DEFAULT_CLASS_NAMES', 'LABELS_KO', 'BUNDLED_MODEL', 'Settings', 'Set
 
 # %% ../nbs/00_config.ipynb #00-config-02
 import argparse
-import os
 import sys
 from functools import lru_cache
 from importlib import resources

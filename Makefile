@@ -1,0 +1,34 @@
+# The two commands of the README: make serve, make test. PYTHON=/path/to/python3.11 picks the interpreter.
+.PHONY: install serve test check bench lab docs lock hooks clean
+PY := .venv/bin/python
+
+serve:     ## install what serving needs and serve http://localhost:8001
+	@scripts/install.sh serve
+	@exec $(PY) -m face_emotion.serve
+
+install:   ## install everything: training, notebooks, tests
+	@scripts/install.sh all
+
+test: install   ## run every test: the notebooks and tests/
+	@$(PY) scripts/test.py
+
+check: install  ## notebooks clean, library and README in sync, imports downwards, lint
+	@$(PY) scripts/check.py
+
+bench: install  ## measure serving, training input and preprocessing on this machine
+	@for b in serve train preprocess; do $(PY) benchmarks/bench_$$b.py --out reports/bench || exit 1; done
+
+lab: install    ## open the notebooks in JupyterLab
+	@.venv/bin/jupyter lab nbs
+
+docs: install   ## render the site into _docs/
+	@$(PY) scripts/make_docs.py
+
+lock:           ## resolve requirements/*.txt anew (needs uv)
+	@python3 scripts/lock.py
+
+hooks: install  ## git hooks that keep notebooks clean
+	@.venv/bin/nbdev_install_hooks
+
+clean:          ## remove what can be made again, but not models/, reports/ and dataset_crop/
+	rm -rf .venv _docs _proc build dist *.egg-info .pytest_cache .ruff_cache
