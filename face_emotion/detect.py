@@ -8,7 +8,6 @@ __all__ = ['Face', 'Detector', 'FaceDetector', 'FaceTracker']
 # %% ../nbs/03_detect.ipynb #03-detect-02
 import importlib.util
 import math
-import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from .crop import crop_square
+from .litert import Cores, LiteRTModel
 
 # %% ../nbs/03_detect.ipynb #03-detect-05
 @dataclass(frozen=True)
@@ -53,24 +52,8 @@ def _model_path(name: str) -> Path:
     return path
 
 
-class _Model:
-    "A LiteRT model with one float32 input of fixed shape, callable from any thread."
-    def __init__(self, name: str, num_threads: int):
-        self._content, self._num_threads, self._local = _model_path(name).read_bytes(), num_threads, threading.local()
-        self.size = int(self._interpreter.get_input_details()[0]["shape"][1])
-
-    @property
-    def _interpreter(self) -> Interpreter:
-        if not hasattr(self._local, "interpreter"):
-            self._local.interpreter = Interpreter(model_content=self._content, num_threads=self._num_threads)
-            self._local.interpreter.allocate_tensors()
-        return self._local.interpreter
-
-    def __call__(self, x: np.ndarray) -> list[np.ndarray]: # x: (size, size, 3) float32; outputs without the batch axis, largest first
-        it = self._interpreter
-        it.set_tensor(it.get_input_details()[0]["index"], x[None])
-        it.invoke()
-        return sorted((it.get_tensor(d["index"])[0] for d in it.get_output_details()), key=lambda a: -a.size)
+def _run(model: LiteRTModel, x: np.ndarray) -> list[np.ndarray]: # x: (size, size, 3) float32; outputs without the batch axis, largest first
+    return sorted((y[0] for y in model(x[None])), key=lambda a: -a.size)
 
 # %% ../nbs/03_detect.ipynb #03-detect-09
 def _anchors(size: int, layers: tuple[tuple[int, int], ...]) -> np.ndarray: # layers: (stride, anchors a cell); gives (n, 2) centres from 0 to 1
@@ -98,25 +81,26 @@ class _Detection:
 # %% ../nbs/03_detect.ipynb #03-detect-10
 class _BlazeFace:
     "One of MediaPipe's two face detectors: a picture in, detections in its pixels out."
-    def __init__(self, name: str, layers: tuple[tuple[int, int], ...], num_threads: int):
-        self.model = _Model(f"face_detection/{name}.tflite", num_threads)
-        self.anchors = _anchors(self.model.size, layers)
+    def __init__(self, name: str, layers: tuple[tuple[int, int], ...]):
+        self.model = LiteRTModel(_model_path(f"face_detection/{name}.tflite"))  # two threads gain it nothing
+        self.size = self.model.input_shape[1]
+        self.anchors = _anchors(self.size, layers)
 
     def __call__(self, image: np.ndarray, min_score: float) -> list[_Detection]:
-        size, (h, w) = self.model.size, image.shape[:2]
+        size, (h, w) = self.size, image.shape[:2]
         scale = size / max(h, w)
         nh, nw = max(1, round(h * scale)), max(1, round(w * scale))
         top, left = (size - nh) // 2, (size - nw) // 2
         x = np.full((size, size, 3), -1, np.float32)
         small = cv2.resize(image, (nw, nh), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         x[top:top + nh, left:left + nw] = small * np.float32(1 / 127.5) - 1
-        raw, score = self.model(x)
+        raw, score = _run(self.model, x)
         score = 1 / (1 + np.exp(-np.clip(score[:, 0], -50, 50)))
         keep = np.flatnonzero(score >= min_score)
         return self._merge(*self._decode(raw[keep], self.anchors[keep], np.array([left, top]), scale), score[keep])
 
     def _decode(self, raw, anchors, origin, scale) -> tuple[np.ndarray, np.ndarray]: # (n, 4) boxes and (n, 2, 2) eyes in pixels of the picture
-        size = self.model.size
+        size = self.size
         centre, wh, eyes = raw[:, :2] / size + anchors, raw[:, 2:4] / size, raw[:, 4:8].reshape(-1, 2, 2) / size + anchors[:, None]
         to_pixels = lambda p: (p * size - origin) / scale
         return np.concatenate([to_pixels(centre - wh / 2), to_pixels(centre + wh / 2)], 1), to_pixels(eyes)
@@ -158,13 +142,14 @@ class _Region:
 # %% ../nbs/03_detect.ipynb #03-detect-13
 class _FaceMesh:
     "Face Mesh on one region: landmarks in pixels of the picture, and how sure the model is that there is a face."
-    def __init__(self, num_threads: int):
-        self.model = _Model("face_landmark/face_landmark.tflite", num_threads)
+    def __init__(self, cores: Cores):
+        self.model = LiteRTModel(_model_path("face_landmark/face_landmark.tflite"), cores)
+        self.size = self.model.input_shape[1]
 
     def __call__(self, image: np.ndarray, region: _Region) -> tuple[np.ndarray, float]: # (468, 3) float32 and 0 to 1
-        size, half = self.model.size, region.side / 2
+        size, half = self.size, region.side / 2
         x = crop_square(image, np.array([region.cx - half, region.cy - half, region.cx + half, region.cy + half]), size, region.roll or 1e-9)
-        points, logit = self.model(x.astype(np.float32) * np.float32(1 / 255))
+        points, logit = _run(self.model, x * np.float32(1 / 255))
         points = points.reshape(-1, 3) * np.float32(region.side / size)
         c, s = math.cos(region.roll), math.sin(region.roll)
         xy = (points[:, :2] - half) @ np.array([[c, s], [-s, c]], np.float32) + np.array([region.cx, region.cy], np.float32)
@@ -206,12 +191,13 @@ class FaceDetector:
                  min_score: float = 0.5, # of the detector, and of the mesh
                  min_score_alone: float = 0.65, # of the detector in tiles, and for a face that the mesh does not confirm
                  max_faces: int = 50, # the surest ones are kept
-                 num_threads: int = 1, # of each model
+                 num_threads: int = 1, # of a call of the mesh
+                 cores: Cores | None = None, # decides the threads from call to call instead
                 ):
         self.min_score, self.min_score_alone, self.max_faces = min_score, min_score_alone, max_faces
-        self.short_range = _BlazeFace("face_detection_short_range", ((8, 2), (16, 6)), num_threads)
-        self.full_range = _BlazeFace("face_detection_full_range_sparse", ((4, 1),), num_threads)
-        self.mesh = _FaceMesh(num_threads)
+        self.short_range = _BlazeFace("face_detection_short_range", ((8, 2), (16, 6)))
+        self.full_range = _BlazeFace("face_detection_full_range_sparse", ((4, 1),))
+        self.mesh = _FaceMesh(cores or Cores(num_threads))
 
     def __call__(self,
                  image: np.ndarray, # (h, w, 3) uint8 RGB, upright

@@ -11,7 +11,6 @@ import argparse
 import csv
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from tqdm.auto import tqdm
 
 from .artefact import Artefact, ModelError
 from .config import Settings, settings_or_exit
 from .crop import ImageError, crop_face, load_image, to_input
 from .detect import Face, FaceDetector, FaceTracker
+from .litert import Cores, LiteRTModel
 from .log import get_logger, setup_logging
 
 # %% ../nbs/10_predict.ipynb #10-predict-05
@@ -33,40 +32,24 @@ class Classifier:
     "A LiteRT emotion model: face crops in, probabilities out. May be called from several threads."
     def __init__(self,
                  artefact: Artefact, # its `.tflite` and metadata are checked here; raises `ModelError`
-                 num_threads: int = 1, # of each call
+                 cores: Cores | None = None, # decides the threads of a call, default: one
                  max_batch: int = 8, # more crops are done in several calls
                 ):
-        self.metadata = artefact.metadata
-        self._path, self._num_threads, self._max_batch, self._local = artefact.checked(".tflite"), num_threads, max_batch, threading.local()
+        self.metadata, self._max_batch = artefact.metadata, max_batch
+        path = artefact.checked(".tflite")
         try:
-            _, n = self._interpreter.get_input_details()[0]["index"], self._interpreter.get_output_details()[0]["shape"][-1]
+            self._model = LiteRTModel(path, cores)
+            n = self(np.zeros((1, *self.metadata.input), np.uint8)).shape[1]
         except (ValueError, RuntimeError) as e:
-            raise ModelError(f"{self._path} is no LiteRT model that this version can run: {e}") from None
-        if n != len(self.metadata.class_names): raise ModelError(f"{self._path} has {n} outputs, its metadata name {len(self.metadata.class_names)} classes. Export the model again.")
-
-    @property
-    def _interpreter(self) -> Interpreter:
-        if not hasattr(self._local, "interpreter"):
-            self._local.interpreter = Interpreter(model_path=str(self._path), num_threads=self._num_threads)
-            self._local.interpreter.allocate_tensors()
-        return self._local.interpreter
+            raise ModelError(f"{path} is no LiteRT model that this version can run: {e}") from None
+        if n != len(self.metadata.class_names): raise ModelError(f"{path} has {n} outputs, its metadata name {len(self.metadata.class_names)} classes. Export the model again.")
 
     def __call__(self,
                  crops: np.ndarray, # (n, size, size, 3) uint8 RGB
                 ) -> np.ndarray: # (n, classes) float32, rows sum to 1
-        parts = [self._run(crops[i:i + self._max_batch]) for i in range(0, len(crops), self._max_batch)]
+        parts = [self._model(to_input(crops[i:i + self._max_batch], self.metadata.pixel_range))[0] for i in range(0, len(crops), self._max_batch)]
         p = np.concatenate(parts) if parts else np.zeros((0, len(self.metadata.class_names)), np.float32)
         return p if self.metadata.temperature == 1 else _tempered(p, self.metadata.temperature)
-
-    def _run(self, crops: np.ndarray) -> np.ndarray:
-        it, x = self._interpreter, to_input(crops, self.metadata.pixel_range)
-        index = it.get_input_details()[0]["index"]
-        if it.get_input_details()[0]["shape"][0] != len(x):
-            it.resize_tensor_input(index, x.shape)
-            it.allocate_tensors()
-        it.set_tensor(index, x)
-        it.invoke()
-        return it.get_tensor(it.get_output_details()[0]["index"])
 
 
 def _tempered(p: np.ndarray, temperature: float) -> np.ndarray:
@@ -97,13 +80,13 @@ class Predictor:
     def __init__(self,
                  model: str | Path | None = None, # stem, file or folder of an artefact; None or "bundled": the bundled model
                  class_names: Iterable[str] | None = None, # refuse a model with other classes (`ModelError`)
-                 num_threads: int = 1, # of each model call
                  detector: FaceDetector | None = None, # default: MediaPipe's models
+                 cores: Cores | None = None, # frames in work and threads, default: all cores for one frame, one each for several
                 ):
         artefact = Artefact(model)
         if class_names is not None: artefact.require_classes(class_names)
-        self.classifier, self.metadata = Classifier(artefact, num_threads), artefact.metadata
-        self.detector = detector or FaceDetector(num_threads=num_threads)
+        self.cores, self.metadata = cores or Cores(), artefact.metadata
+        self.classifier, self.detector = Classifier(artefact, self.cores), detector or FaceDetector(cores=self.cores)
         self.class_names, self.size = list(self.metadata.class_names), self.metadata.input[0]
 
     def __call__(self,
@@ -111,7 +94,7 @@ class Predictor:
                 ) -> list[FacePrediction]: # left to right
         "All faces of a picture. Raises `ImageError` for what is no picture."
         image = load_image(image)
-        return self.predict_faces(image, self.detector(image))
+        with self.cores: return self.predict_faces(image, self.detector(image))
 
     def predict_faces(self, image: np.ndarray, faces: list[Face]) -> list[FacePrediction]:
         "The emotions of faces that were found already, in one batch."
@@ -156,7 +139,7 @@ class FaceStream:
                  image: np.ndarray, # (h, w, 3) uint8 RGB
                  now: float | None = None, # seconds of the frame in its stream; default: the clock
                 ) -> list[FacePrediction]: # left to right, with `face_id`
-        return self.classify(image, self.tracker(image, now))
+        with self.predictor.cores: return self.classify(image, self.tracker(image, now))
 
     def classify(self, image: np.ndarray, faces: list[Face]) -> list[FacePrediction]:
         "The second half of a call: emotions of the faces that the tracker gave."
@@ -337,7 +320,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace, settings: Settings) -> list[Path]:
     "Do what the command line and the settings ask for; returns the files written."
-    predictor = Predictor(settings.model_path, settings.class_names, num_threads=2)
+    predictor = Predictor(settings.model_path, settings.class_names)
     if settings.test_mode == "webcam":
         run_webcam(int(args.input) if args.input else 0, predictor)
         return []
