@@ -78,6 +78,12 @@ class _Detection:
     eyes: np.ndarray # (2, 2) pixels
     score: float
 
+def _shrink(image: np.ndarray, w: int, h: int) -> np.ndarray:
+    "Averages over whole pixels first, which is ten times faster than over fractions, then interpolates."
+    k = min(image.shape[1] // w, image.shape[0] // h)
+    if k > 1: image = cv2.resize(image, (image.shape[1] // k, image.shape[0] // k), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
+
 # %% ../nbs/03_detect.ipynb #03-detect-10
 class _BlazeFace:
     "One of MediaPipe's two face detectors: a picture in, detections in its pixels out."
@@ -92,7 +98,7 @@ class _BlazeFace:
         nh, nw = max(1, round(h * scale)), max(1, round(w * scale))
         top, left = (size - nh) // 2, (size - nw) // 2
         x = np.full((size, size, 3), -1, np.float32)
-        small = cv2.resize(image, (nw, nh), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        small = _shrink(image, nw, nh)
         x[top:top + nh, left:left + nw] = small * np.float32(1 / 127.5) - 1
         raw, score = _run(self.model, x)
         score = 1 / (1 + np.exp(-np.clip(score[:, 0], -50, 50)))
