@@ -1,0 +1,65 @@
+"""The usual way to build an emotion server, for comparison only: JSON frames, Face Mesh on every frame, a Keras SavedModel, all on the event loop.
+
+    python benchmarks/reference_server.py --savedmodel DIR --port 8200
+"""
+import argparse
+import base64
+import json
+from pathlib import Path
+
+import cv2
+import mediapipe as mp
+import numpy as np
+import tensorflow as tf
+import uvicorn
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+
+def create_app(savedmodel: Path) -> FastAPI:
+    "The app; the model and one Face Mesh are shared by all connections."
+    metadata = json.loads(savedmodel.with_name(savedmodel.name.removesuffix("_savedmodel") + ".json").read_text())
+    names, framing = metadata["class_names"], metadata["framing"]
+    predict = tf.saved_model.load(str(savedmodel)).signatures["serving_default"]
+    mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=5)
+    app = FastAPI()
+
+    def boxes(rgb: np.ndarray) -> list[np.ndarray]:
+        h, w = rgb.shape[:2]
+        found = mesh.process(rgb).multi_face_landmarks or []
+        points = [np.array([(p.x * w, p.y * h) for p in face.landmark]) for face in found]
+        return [np.concatenate([p.min(0), p.max(0)]) for p in points]
+
+    def crop(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
+        side = framing["side"] * max(box[2] - box[0], box[3] - box[1])
+        x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2 + framing["shift_y"] * side
+        x0, y0, x1, y1 = max(0, int(x)), max(0, int(y)), min(rgb.shape[1], int(x + side)), min(rgb.shape[0], int(y + side))
+        return cv2.resize(rgb[y0:y1, x0:x1], (224, 224)).astype(np.float32)
+
+    def emotion(rgb: np.ndarray, box: np.ndarray) -> dict:
+        p = next(iter(predict(tf.constant(crop(rgb, box)[None])).values())).numpy()[0]
+        x0, y0, x1, y1 = (int(v) for v in box)
+        return {"bbox": [x0, y0, x1 - x0, y1 - y0], "emotion": names[int(p.argmax())], "confidence": float(p.max()), "probabilities": dict(zip(names, map(float, p)))}
+
+    @app.get("/readyz")
+    async def readyz() -> dict: return {"status": "ready"}
+
+    @app.websocket("/ws/emotion")
+    async def answer(socket: WebSocket) -> None:
+        await socket.accept()
+        try:
+            while True:
+                data = base64.b64decode(json.loads(await socket.receive_text())["image"])
+                rgb = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+                await socket.send_text(json.dumps({"results": [emotion(rgb, b) for b in boxes(rgb)]}))
+        except WebSocketDisconnect:
+            pass
+
+    return app
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--savedmodel", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=8200)
+    args = parser.parse_args()
+    uvicorn.run(create_app(args.savedmodel), host="127.0.0.1", port=args.port, log_level="warning")
