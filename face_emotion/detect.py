@@ -307,8 +307,9 @@ class FaceTracker:
     def _detect(self, image: np.ndarray, now: float) -> None:
         self._since_detection, self._looks = 0, self._looks + 1
         d = self.detector
-        if self._looks % 2 or self._lost: candidates = d.full_range(image, d.min_score) or d.short_range(image, d.min_score)
-        else: candidates = d.far(image, self._looks // 2 % 4)
+        second = self._looks % 2 == 0
+        candidates = [] if second and self._live and not self._lost else d.full_range(image, d.min_score) or d.short_range(image, d.min_score)
+        if second and not candidates: candidates = d.far(image, self._looks // 2 % 4)
         boxes = [t.face.box for t in self._live]
         new = _distinct(d.confirm(image, [c for c in candidates if _overlap(_mesh_box(c), boxes) < 0.5]))
         new = [f for f in new if _overlap(f.box, boxes) < 0.5][:self.max_faces - len(self._live)]
