@@ -41,7 +41,7 @@ def portraits() -> tuple[Portrait, ...]:
     found = [Portrait(hopper, (163.0, 95.0, 372.0, 330.0))]
     try:
         from skimage import data
-        found.append(Portrait(data.astronaut(), (166.0, 45.0, 280.0, 200.0)))
+        found.append(Portrait(data.astronaut(), (168.0, 60.0, 278.0, 198.0)))
     except ImportError:
         pass
     return tuple(found)
