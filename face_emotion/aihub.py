@@ -27,6 +27,7 @@ def plain(
     text: str, # a file or folder name, or a value from a label file
 ) -> str: # NFC
     "The text in Unicode form NFC, with Korean CP949 names that were unpacked as CP437 or as raw bytes repaired."
+    text = unicodedata.normalize("NFC", text)
     if not text.isascii():
         codec = ("utf-8", "surrogateescape") if re.search("[\udc80-\udcff]", text) else ("cp437", "strict")
         try:
@@ -34,7 +35,7 @@ def plain(
             if re.search("[가-힣]", fixed): return unicodedata.normalize("NFC", fixed)
         except UnicodeError:
             pass
-    return unicodedata.normalize("NFC", text)
+    return text
 
 # %% ../nbs/03a_aihub.ipynb #03a-aihub-09
 _NAME = re.compile(r"(?P<person>[0-9A-Za-z-]+)_(?P<gender>남|여)_(?P<age>\d{1,3})(?:대|세)?_(?P<emotion>[^_\d]+)_(?P<place>.+)_(?P<time>\d{8,17})(?P<serial>(?:-\d+)*)")
