@@ -128,17 +128,24 @@ def assign_split(
 
 
 def _improve(out: dict, new: list[str], n: dict, val: np.ndarray, total: np.ndarray, fraction: float) -> dict:
-    "Move newcomers one at a time while that helps; see that neither side is without people."
-    for _ in range(20):
-        moved = 0
-        for p in new:
-            other = val - n[p] if out[p] == "validation" else val + n[p]
-            if _misfit(other, total, fraction) < _misfit(val, total, fraction) - 1e-9:
-                out[p], val, moved = {"train": "validation", "validation": "train"}[out[p]], other, moved + 1
-        if not moved: break
-    for side, elsewhere in (("validation", "train"), ("train", "validation")):
-        if new and len(out) > 1 and side not in out.values():
-            out[min(new, key=lambda p: _misfit(val + n[p] * (1 if side == "validation" else -1), total, fraction))] = side
+    "Move newcomers, or exchange two of them, while that helps; see that neither side is without people."
+    if not new: return out
+    photos, inside = np.stack([n[p] for p in new]), np.array([out[p] == "validation" for p in new])
+    for _ in range(10):
+        before = _misfit(val, total, fraction)
+        for i in range(len(new)):
+            other = val + photos[i] * (-1 if inside[i] else 1)
+            if _misfit(other, total, fraction) < _misfit(val, total, fraction) - 1e-9: inside[i], val = not inside[i], other
+        for i in np.flatnonzero(inside):
+            outside = np.flatnonzero(~inside)
+            if not len(outside): break
+            others = val - photos[i] + photos[outside]
+            best = ((others - fraction * total) ** 2 / np.maximum(total, 1)).sum(1).argmin()
+            if _misfit(others[best], total, fraction) < _misfit(val, total, fraction) - 1e-9: inside[i], inside[outside[best]], val = False, True, others[best]
+        if _misfit(val, total, fraction) > before - 1e-9: break
+    out = out | {p: "validation" if v else "train" for p, v in zip(new, inside)}
+    for side, sign in (("validation", 1), ("train", -1)):
+        if len(out) > 1 and side not in out.values(): out[min(new, key=lambda p: _misfit(val + sign * n[p], total, fraction))] = side
     return out
 
 # %% ../nbs/04_preprocess.ipynb #04-preprocess-17
@@ -381,13 +388,17 @@ def _pool(make: Callable, workers: int) -> ProcessPoolExecutor:
     return pool
 
 
-def _alone(row: dict, make: Callable) -> dict:
-    "A row that was in flight when a process died, in a process of its own."
-    with _pool(make, 1) as pool:
+def _one_by_one(rows: list[dict], make: Callable) -> Iterator[list[dict]]:
+    "Rows that were in flight when a process died: the one that ends a process of its own becomes a failed row."
+    pool = None
+    for row in rows:
+        pool = pool or _pool(make, 1)
         try:
-            return pool.submit(_work_on, [row]).result()[0]
+            yield pool.submit(_work_on, [row]).result()
         except BrokenProcessPool:
-            return row | {"crop": None, "status": "failed", "reason": "worker died: decoding this photograph ends the process"}
+            pool = None
+            yield [row | {"crop": None, "status": "failed", "reason": "worker died: decoding this photograph ends the process"}]
+    if pool: pool.shutdown()
 
 # %% ../nbs/04_preprocess.ipynb #04-preprocess-31
 def run_local(
@@ -416,7 +427,7 @@ def run_local(
             lost = [row for batch in pending.values() for row in batch]
         finally:
             pool.shutdown(cancel_futures=True)
-        for row in lost: yield [_alone(row, make)]
+        yield from _one_by_one(lost, make)
 
 # %% ../nbs/04_preprocess.ipynb #04-preprocess-33
 class _RayWorker:
@@ -442,11 +453,12 @@ def run_ray(
     except ImportError:
         raise PreprocessError("--engine ray needs Ray: pip install 'face_emotion[ray]', or leave --engine out.") from None
     mine = not ray.is_initialized()
-    if mine: ray.init(log_to_driver=False, logging_level="error", **({} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers + 1, "include_dashboard": False}))
+    if mine: ray.init(log_to_driver=False, logging_level="error", **({} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(1, workers), "include_dashboard": False}))
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
-        ds = ray.data.from_items([{"row": json.dumps(row)} for row in rows])
-        ds = ds.map_batches(_RayWorker, fn_constructor_args=(make,), batch_size=BATCH, num_cpus=1, concurrency=workers)
+        planned = [{"row": json.dumps(row)} for row in rows]
+        ds = ray.data.from_items(planned, override_num_blocks=max(1, min(len(planned) // BATCH, 50 * workers)))
+        ds = ds.map_batches(_RayWorker, fn_constructor_args=(make,), batch_size=BATCH, num_cpus=1, compute=ray.data.ActorPoolStrategy(size=max(1, workers)))
         for batch in ds.iter_batches(batch_size=BATCH): yield [json.loads(row) for row in batch["row"]]
     finally:
         if mine: ray.shutdown()
