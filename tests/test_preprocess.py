@@ -1,0 +1,241 @@
+"""Preprocessing as a process: killed, interrupted, crashed, crowded, and on Ray."""
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import psutil
+import pytest
+
+from face_emotion.aihub_sample import SMALL_SIZES, Sample, make_sample
+from face_emotion.preprocess import Cropper, Options, PreprocessError, preprocess, run_local
+
+RECORDS, KILLS = 1000, 10
+
+
+def cli(*args, **kwargs) -> subprocess.Popen:
+    """`python -m face_emotion.preprocess` with its output piped."""
+    return subprocess.Popen([sys.executable, "-m", "face_emotion.preprocess", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """Every file that a user of the data set sees."""
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and "state" not in p.relative_to(out).parts}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Sample:
+    """A thousand records, with every defect and every quirk ten times or more."""
+    return make_sample(tmp_path_factory.mktemp("aihub") / "sample", RECORDS, persons=150, defects=0.12, sizes=SMALL_SIZES, scenes=40, seed=5)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sample, tmp_path_factory) -> Path:
+    """The data set of a run that nothing disturbed, made from the command line."""
+    out = tmp_path_factory.mktemp("undisturbed") / "crops"
+    process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=out.parent)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert f"{len(sample.truths):,}  records" in stdout
+    return out
+
+
+def test_every_record_is_a_row_with_the_planted_reason(sample, undisturbed):
+    m = pd.read_csv(undisturbed / "manifest.csv", keep_default_na=False)
+    assert len(m) == len(sample.truths) > RECORDS
+    assert Counter(zip(m.status, m.reason.str.split(":").str[0])) == Counter((t.status, t.reason) for t in sample.truths)
+    planted = Counter(t.planted for t in sample.truths)
+    assert min(planted[p] for p in planted if p not in ("label file cut off",)) >= 10
+    ok = m[m.status == "ok"]
+    assert set(ok.crop) == {p for p in content(undisturbed) if p.endswith(".jpg")}
+    assert all(min(cv2.imread(str(undisturbed / c)).shape[:2]) > 0 for c in ok.crop)
+    assert Counter(ok.emotion) == Counter(t.emotion for t in sample.truths if t.status == "ok")
+    assert set(ok.face) == {"detected", "box"} and (ok.face == "box").sum() == sum(t.planted == "no face" and t.status == "ok" for t in sample.truths)
+    parquet = pd.read_parquet(undisturbed / "manifest.parquet")
+    assert list(parquet.columns) == list(m.columns) and parquet.source.tolist() == m.source.tolist()
+
+
+def test_no_person_is_on_both_sides_and_classes_keep_their_shares(undisturbed):
+    m = pd.read_parquet(undisturbed / "manifest.parquet")
+    ok = m[m.status == "ok"]
+    assert ok.groupby("person").split.nunique().max() == 1
+    planned = m[m.split.notna()]  # with the photographs that turned out to be broken, which the split could not know
+    shares = planned.groupby("split").emotion.value_counts(normalize=True).unstack(0) * 100
+    assert (shares.train - shares.validation).abs().max() < 2, shares
+    assert 0.08 < (ok.split == "validation").mean() < 0.12
+
+
+def test_killed_ten_times_and_resumed_it_ends_the_same(sample, undisturbed, tmp_path):
+    out, rng, killed, grew = tmp_path / "crops", random.Random(3), 0, []
+    while killed < KILLS:
+        process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
+        time.sleep(rng.uniform(0.3, 3.5))
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        if process.poll() is None:
+            process.kill()
+            killed += 1
+        process.communicate(timeout=60)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive, "workers outlive a parent that was killed"
+        crops = [p for side in ("train", "validation") for p in (out / side).rglob("*") if p.is_file()]
+        assert all(p.suffix == ".jpg" and p.read_bytes().endswith(b"\xff\xd9") for p in crops), "half a crop"
+        grew.append(len(crops))
+    process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert grew == sorted(grew) and grew[-1] > 0, grew
+    assert content(out).keys() == content(undisturbed).keys()
+    assert content(out) == content(undisturbed)
+    again = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
+    assert "Nothing to do" in again.communicate(timeout=120)[0]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_a_manifest_and_goes_on(sample, how, tmp_path):
+    out = tmp_path / "crops"
+    process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
+    journal = out / "state" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (journal.exists() and b'"status": "ok"' in journal.read_bytes()): time.sleep(0.05)
+    process.send_signal(how)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on" in stderr
+    m = pd.read_parquet(out / "manifest.parquet")
+    done = (m.status == "ok").sum()
+    assert done > 0 and all((out / c).is_file() for c in m[m.status == "ok"].crop)
+    left = preprocess(sample.folder, out, workers=0, limit=5, progress=False)
+    assert left.new == 5 and left.records >= len(m) + 5
+
+
+class Fragile:
+    """Stands in for a cropper: some photographs end its process."""
+    def __call__(self, row: dict) -> dict:
+        if row["n"] in (3, 17): os._exit(9)
+        return row | {"status": "ok", "reason": ""}
+
+
+class Broken:
+    """A worker that cannot even start."""
+    def __init__(self): raise OSError("no model")
+
+
+def test_a_photograph_that_kills_its_process_is_a_failed_row():
+    rows = [r for batch in run_local(({"n": n} for n in range(30)), Fragile, 2) for r in batch]
+    assert sorted(r["n"] for r in rows) == list(range(30))
+    assert {r["n"] for r in rows if r["status"] == "failed"} == {3, 17}
+    assert all(r["reason"].startswith("worker died") for r in rows if r["status"] == "failed")
+
+
+def test_workers_that_cannot_start_stop_the_run():
+    with pytest.raises(PreprocessError, match="do not start"): list(run_local([{"n": 1}], Broken, 1))
+
+
+def test_two_runs_on_one_data_set_exclude_each_other(sample, tmp_path):
+    out = tmp_path / "crops"
+    first = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (out / "state" / "options.json").exists(): time.sleep(0.02)
+    second = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
+    assert "Another run is writing" in second.communicate(timeout=60)[1] and second.returncode == 2
+    first.terminate()
+    first.communicate(timeout=60)
+
+
+def test_a_folder_that_cannot_be_written_stops_the_run_with_what_was_done_kept(sample, tmp_path):
+    out = tmp_path / "crops"
+    for side in ("train", "validation"):
+        (out / side).mkdir(parents=True)
+        (out / side / "sad").write_text("in the way of a folder")
+    process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1 and "the same command goes on from there" in stderr and "Traceback" not in stderr
+    for side in ("train", "validation"): (out / side / "sad").unlink()
+    assert preprocess(sample.folder, out, workers=0, limit=3, progress=False).new == 3
+
+
+@pytest.mark.parametrize("args, says", [(["--label-rule", "loudest"], "does not exist"), (["--val-fraction", "1.5"], "less than 1"), (["--source", "nowhere"], "is not a folder")])
+def test_wrong_options_are_told_in_words(sample, args, says, tmp_path):
+    process = cli("--source", sample.folder, *args, cwd=tmp_path)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2 and says in stderr and "Traceback" not in stderr
+
+
+def test_more_data_moves_nobody(sample, tmp_path):
+    """Archives come one after the other: half of the label files, then all."""
+    half, whole = tmp_path / "half", tmp_path / "crops"
+    files = sorted(sample.folder.rglob("*.json"))
+    half.mkdir()
+    for f in files[:5]: (half / f.name).write_bytes(f.read_bytes())
+    for folder in sample.folder.iterdir():
+        if folder.is_dir(): (half / folder.name).symlink_to(folder)
+    parts = [half / f.name for f in files[:5]]
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    for f in parts: f.rename(staged / f.name)
+    photos = {p.name: p for p in sample.folder.rglob("*") if p.is_file() and p.suffix != ".json"}
+    for name, p in photos.items(): os.link(p, staged / name)
+    preprocess(staged, whole, workers=0, limit=60, progress=False)
+    before = json.loads((whole / "state" / "split.json").read_text())
+    preprocess([staged, sample.folder], whole, workers=0, limit=5, progress=False)
+    after = json.loads((whole / "state" / "split.json").read_text())
+    assert len(after) > len(before) > 50 and {p: after[p] for p in before} == before
+
+
+def test_deleted_photographs_and_overwrite(sample, tmp_path):
+    """Crops stay when their archive is deleted; --overwrite removes what it made and nothing else."""
+    own = make_sample(tmp_path / "own", 40, defects=0, sizes=SMALL_SIZES, scenes=4)
+    out = tmp_path / "crops"
+    first = preprocess(own.folder, out, workers=0, progress=False)
+    for t in own.truths: (own.folder / t.photo).unlink()
+    second = preprocess(own.folder, out, workers=0, progress=False)
+    assert (second.new, second.by_reason) == (0, first.by_reason)
+    (out / "train" / "happy" / "mine.jpg").write_bytes(b"not ours")
+    third = preprocess(own.folder, out, workers=0, progress=False, overwrite=True)
+    assert "ok" not in third.by_reason and third.by_reason["failed image missing"] == first.by_reason["ok"]
+    assert [p.name for p in out.rglob("*.jpg")] == ["mine.jpg"]
+
+
+def test_a_crop_that_lost_its_label_goes(tmp_path):
+    own = make_sample(tmp_path / "own", 30, defects=0, sizes=SMALL_SIZES, scenes=3)
+    out = tmp_path / "crops"
+    first = preprocess(own.folder, out, workers=0, progress=False)
+    labels = next(p for p in own.folder.rglob("*.json") if "기쁨" in p.name)
+    entries = json.loads(labels.read_bytes().decode("utf-8-sig"))
+    for e in entries:
+        e["faceExp_uploader"] = "슬픔"
+        for a in "ABC": e[f"annot_{a}"]["faceExp"] = "슬픔"
+    labels.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+    second = preprocess(own.folder, out, workers=0, progress=False)
+    assert 0 < second.new <= len(entries) and second.by_reason["ok"] >= first.by_reason["ok"]
+    m = pd.read_parquet(out / "manifest.parquet")
+    assert {p for p in content(out) if p.endswith(".jpg")} == set(m[m.status == "ok"].crop)
+
+
+def test_neither_tensorflow_nor_pandas_is_loaded_by_a_worker():
+    code = "import sys, face_emotion.preprocess; print([m for m in ('tensorflow', 'keras', 'pandas', 'matplotlib', 'ray') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an optional extra: pip install '.[ray]'")
+def test_ray_makes_the_same_data_set(tmp_path):
+    own = make_sample(tmp_path / "own", 80, defects=0.03, sizes=SMALL_SIZES, scenes=8)
+    preprocess(own.folder, tmp_path / "local", workers=0, progress=False)
+    process = cli("--source", own.folder, "--out", tmp_path / "ray", "--engine", "ray", "--workers", 2, cwd=tmp_path)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert content(tmp_path / "ray") == content(tmp_path / "local")
+
+
+def test_cropper_is_picklable():
+    import pickle
+    assert pickle.loads(pickle.dumps(partial(Cropper, "x", Options()))).args[1] == Options()
