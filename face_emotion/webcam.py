@@ -107,7 +107,7 @@ class Webcam(anywidget.AnyWidget):
                  history: int = 3000, # frames that `history` keeps
                  **kwargs, # frame_width, quality, in_flight, mirror, lang ("en", "ko" or "": the browser's), layout
                 ):
-        self._predictor = predictor or Predictor(model, num_threads=2)
+        self._predictor = predictor or Predictor(model)
         names = self._predictor.class_names
         super().__init__(key=uuid4().hex, class_names=names, labels_ko={c: LABELS_KO.get(c, c) for c in names}, colors=[list(c) for c in COLORS], **kwargs)
         self._smoothing, self._past, self._frames = smoothing, deque(maxlen=history), _Newest(self._answer)

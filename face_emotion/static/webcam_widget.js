@@ -35,6 +35,7 @@ const ERRORS = {
 const SILENCE_MS = 4000;        // no answer for this long: the kernel is gone
 const HISTORY_MS = 30000;
 const RATE_MS = 2000;           // answers are counted over this time
+const PAINT_MS = 120;           // bars, history and numbers change no more often; boxes follow every answer
 const LARGEST_UPLOAD = 4e6;     // bytes; a larger picture is made smaller before it is sent
 const UPLOAD_SIDE = 2048;
 
@@ -154,8 +155,9 @@ class Screen {
     const card = element("div", "fe-face");
     card.append(element("b", ""));
     this.names().forEach((name, i) => {
-      const row = element("label", "", { textContent: name });
-      const meter = element("meter", "", { min: 0, max: 1 });
+      const row = element("div", "fe-row", { textContent: name });
+      const meter = element("span", "fe-meter", { role: "presentation" });
+      meter.append(element("i", ""));
       meter.style.setProperty("--color", rgb(this.color(i)));
       row.append(meter, element("output", ""));
       card.append(row);
@@ -168,9 +170,9 @@ class Screen {
     card.dataset.emotion = this.model.get("class_names")[best];
     card.dataset.id = face.id ?? "";
     card.querySelector("b").textContent = `${face.id ?? i + 1}: ${this.names()[best]}`;
-    card.querySelectorAll("label").forEach((row, k) => {
+    card.querySelectorAll(".fe-row").forEach((row, k) => {
       row.classList.toggle("fe-best", k === best);
-      row.querySelector("meter").value = face.p[k];
+      row.querySelector("i").style.transform = `scaleX(${face.p[k]})`;
       row.querySelector("output").textContent = `${Math.round(face.p[k] * 100)}%`;
     });
   }
@@ -205,9 +207,8 @@ class Camera {
     this.pending = new Map();   // number of a frame -> when it was sent
     this.answers = [];          // when answers came
     this.points = [];           // the history
-    this.number = 0;
+    this.number = this.total = this.painted = 0;
     this.attempt = 0;           // counts starts and stops, so that a late camera is not kept
-    this.canvas = element("canvas", "");
     this.wire();
   }
 
@@ -343,9 +344,9 @@ class Camera {
   }
 
   async encode(video, width, height) {
-    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
-    this.canvas.getContext("2d", { alpha: false }).drawImage(video, 0, 0, width, height);
-    const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/jpeg", this.model.get("quality")));
+    if (this.canvas?.width !== width || this.canvas.height !== height) this.canvas = new OffscreenCanvas(width, height);
+    this.canvas.getContext("2d", { alpha: false, willReadFrequently: true }).drawImage(video, 0, 0, width, height);
+    const blob = await this.canvas.convertToBlob({ type: "image/jpeg", quality: this.model.get("quality") });
     return blob.arrayBuffer();
   }
 
@@ -396,7 +397,7 @@ class Camera {
 
   hear(message) {
     if (message.kind === "result") this.result(message);
-    else if (message.kind === "picture" && this.screen.root.dataset.state === "picture") this.showFaces(message, false);
+    else if (message.kind === "picture" && this.screen.root.dataset.state === "picture") this.showPicture(message);
     else if (message.kind === "taken") this.taken();
     else if (message.kind === "error") this.refused(message);
     else if (message.kind === "start" && latest.get(this.model.get("key")) === this && !this.stream && !this.starting) this.begin();
@@ -411,14 +412,20 @@ class Camera {
     this.answers.push(now);
     while (this.answers[0] < now - RATE_MS) this.answers.shift();
     const rate = this.answers.length < 2 ? 0 : ((this.answers.length - 1) * 1000) / (now - this.answers[0]);
-    this.screen.rate.textContent = fill(this.screen.words.rate, { rate: rate.toFixed(0), ms: (now - sent).toFixed(0) });
-    Object.assign(this.screen.rate.dataset, { rate: rate.toFixed(1), ms: (now - sent).toFixed(1), total: Number(this.screen.rate.dataset.total ?? 0) + 1 });
-    this.showFaces(message, this.model.get("mirror"));
+    this.total += 1;
+    this.screen.draw(message.faces, message.width, message.height, this.model.get("mirror"));
     this.remember(message.faces, now);
+    if (now - this.painted < PAINT_MS) return;
+    this.painted = now;
+    this.screen.rate.textContent = fill(this.screen.words.rate, { rate: rate.toFixed(0), ms: (now - sent).toFixed(0) });
+    Object.assign(this.screen.rate.dataset, { ms: (now - sent).toFixed(1), total: this.total });
+    this.screen.bars(message.faces);
+    this.screen.count(message.faces.length);
+    this.screen.plot(this.points, now);
   }
 
-  showFaces({ faces, width, height }, mirrored) {
-    this.screen.draw(faces, width, height, mirrored);
+  showPicture({ faces, width, height }) {
+    this.screen.draw(faces, width, height, false);
     this.screen.bars(faces);
     this.screen.count(faces.length);
   }
@@ -431,7 +438,6 @@ class Camera {
       this.gap = false;
     }
     while (this.points.length && this.points[0].t < now - HISTORY_MS) this.points.shift();
-    this.screen.plot(this.points, now);
   }
 
   taken() {
