@@ -34,5 +34,5 @@ setup(
     install_requires=requirements(),
     extras_require=extras,
     zip_safe=False,
-    entry_points={"nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    entry_points={"console_scripts": ["face-emotion=face_emotion.cli:main"], "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
 )
