@@ -414,7 +414,7 @@ class Connection {
   }
 
   open() {
-    const url = endpoint('ws/emotion');
+    const url = endpoint('ws/emotion?smoothing=0.5');        // steadier bars; the boxes are never delayed
     url.protocol = url.protocol.replace('http', 'ws');
     this.#retry = null;
     this.#sent = 0;
