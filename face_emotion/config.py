@@ -8,6 +8,7 @@ __all__ = ['DEFAULT_CLASS_NAMES', 'LABELS_KO', 'BUNDLED_MODEL', 'Settings', 'Set
 
 # %% ../nbs/00_config.ipynb #00-config-02
 import argparse
+import json
 import sys
 from functools import lru_cache
 from importlib import resources
@@ -62,6 +63,14 @@ class Settings(BaseSettings):
     test_mode: Literal["webcam", "image", "video"] = Field("webcam", description="what the local runner reads")
     input_path: Path | None = Field(None, description="image or video of the local runner")
     model_path: Path | None = Field(None, description="another model artefact than the bundled one")
+    backbone: str = Field("MobileNetV3Large", description="network that turns a face into features, see face_emotion.model.BACKBONES")
+    lr_schedule: Literal["plateau", "cosine"] = Field("plateau", description="after the warm-up: lowered when val_loss stops falling, or along a cosine")
+    class_weights: Literal["sqrt", "balanced", "none"] = Field("sqrt", description="how much more rare classes count")
+    bn_momentum: float = Field(0.99, ge=0, lt=1, description="of the BatchNormalization layers that learn")
+    mixed_precision: Literal["auto", "on", "off"] = Field("auto", description="half precision while training; auto is on with a GPU")
+    augment: dict[str, float] = Field({}, description='knobs of face_emotion.augment.Augment as JSON, such as {"p_blur": 0.3}')
+    cache_images: bool = Field(False, description="keep decoded training pictures in memory")
+    seed: int = Field(0, ge=0, description="of everything random in training")
 
     @field_validator("class_names", mode="before")
     @classmethod
@@ -116,18 +125,21 @@ def get_settings() -> Settings:
 
 # %% ../nbs/00_config.ipynb #00-config-19
 _RUNNER_ONLY = ("test_mode", "input_path", "model_path")
+_EXPERT = ("backbone", "lr_schedule", "class_weights", "bn_momentum", "mixed_precision", "augment", "cache_images", "seed")
 
 
 def _text(value: Any) -> str:
     if isinstance(value, tuple): return ",".join(value)
     if isinstance(value, bool): return str(value).lower()
+    if isinstance(value, dict): return json.dumps(value)
     return "" if value is None else format(value, "f").rstrip("0") if isinstance(value, float) and 0 < value < 1e-3 else str(value)
 
 
 def env_example() -> str:
-    "The text of `.env.example`: every setting with its default and its help; those of the local runner commented out."
+    "The text of `.env.example`: the settings with default and help, those of the local runner commented out, those of training experts left out."
     lines = ["# Copy to .env and change what you need. Every line shows the default."]
     for name, field in Settings.model_fields.items():
+        if name in _EXPERT: continue
         lines += ["", f"# {field.description}", f"{'# ' * (name in _RUNNER_ONLY)}{name.upper()}={_text(field.default)}"]
     return "\n".join(lines) + "\n"
 
