@@ -14,6 +14,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from socket import SO_SNDBUF, SOL_SOCKET
 from urllib.parse import parse_qs, urlsplit
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -146,6 +147,7 @@ def _name_of(netloc: str) -> str: return netloc[:netloc.index("]") + 1] if netlo
 
 # %% ../nbs/10b_guard.ipynb #10b-guard-18
 MAX_FRAGMENTS = 1024
+_SEND_BUFFER = 256 * 1024  # bytes in the kernel for one client; it would take 4 MB
 _CUT_AFTER = 1.0  # seconds between a close frame that may not be read and the end of the line
 
 
@@ -155,6 +157,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.on_shutdown, self.conn.debug = None, False
         self.app_state = {**self.app_state, "wire": self}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        if (socket := transport.get_extra_info("socket")) is not None: socket.setsockopt(SOL_SOCKET, SO_SNDBUF, _SEND_BUFFER)
 
     def drop(self,
              code: int, # of `CLOSES`
