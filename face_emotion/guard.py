@@ -167,11 +167,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             ) -> None:
         "Close now, whether the client reads or not."
         if self.disconnected or self.close_sent: return
-        self.stop_keepalive()
         self.conn.send_close(code, CLOSES[code][0])
+        self._leave(code, CLOSES[code][0])
+
+    def _leave(self, code: int, reason: str) -> None:
+        "Send the close frame that is prepared, wake the app, and read on for a moment: unread data would take our close frame along."
+        self.stop_keepalive()
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = self.disconnected = True
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": CLOSES[code][0]})
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.writable.set()
         self.transport.resume_reading()
         self.close_timer = self.loop.call_later(_CUT_AFTER, self.transport.abort)
@@ -182,6 +186,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.on_shutdown()
 
     def keepalive_timeout(self) -> None: self.drop(4002)
+
+    def handle_parser_exception(self) -> None:
+        if not self.close_sent: self._leave(self.conn.close_sent.code, self.conn.close_sent.reason)
 
     def handle_ping(self) -> None:
         pong = b"".join(self.conn.data_to_send())

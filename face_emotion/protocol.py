@@ -58,7 +58,9 @@ REFUSALS: dict[str, tuple[int, str]] = {  # code: HTTP status of the handshake o
 }
 CLOSES: dict[int, tuple[str, str]] = {  # close code: reason as sent, meaning
     1001: ("Server is stopping", "frames in flight were answered; connect again to the next server"),
+    1002: ("", "a frame that breaks the WebSocket protocol, closed by the transport"),
     1003: ("Text only", "/ws/debug got a binary message"),
+    1007: ("", "a text that is not UTF-8, closed by the transport"),
     1008: ("Too many fragments", "a message in more than 1024 fragments"),
     1009: ("", "a message beyond twice MAX_MESSAGE_BYTES, closed by the transport before it is read"),
     1011: ("Model not loaded", "the server runs without a model"),
