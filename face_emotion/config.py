@@ -6,19 +6,20 @@
 __all__ = ['DEFAULT_CLASS_NAMES', 'LABELS_KO', 'BUNDLED_MODEL', 'Settings', 'SettingsError', 'load_settings', 'get_settings',
            'env_example', 'settings_table', 'settings_or_exit', 'main']
 
-# %% ../nbs/00_config.ipynb #00-config-02
+# %% ../nbs/00_config.ipynb #00-config-03
 import argparse
 import json
+import re
 import sys
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-# %% ../nbs/00_config.ipynb #00-config-05
+# %% ../nbs/00_config.ipynb #00-config-06
 DEFAULT_CLASS_NAMES = ("happy", "sad", "neutral", "embarrassed", "anxiety")
 
 LABELS_KO = {"happy": "행복", "sad": "슬픔", "neutral": "중립", "embarrassed": "당황", "anxiety": "불안",
@@ -26,7 +27,7 @@ LABELS_KO = {"happy": "행복", "sad": "슬픔", "neutral": "중립", "embarrass
 
 BUNDLED_MODEL = Path(str(resources.files("face_emotion"))) / "assets" / "emotion_classifier_5_classes"
 
-# %% ../nbs/00_config.ipynb #00-config-07
+# %% ../nbs/00_config.ipynb #00-config-08
 class Settings(BaseSettings):
     "Every setting, from arguments, environment variables, `.env` and defaults, in this order."
     model_config = SettingsConfigDict(env_file_encoding="utf-8", extra="ignore", frozen=True)
@@ -71,11 +72,31 @@ class Settings(BaseSettings):
     augment: dict[str, float] = Field({}, description='knobs of face_emotion.augment.Augment as JSON, such as {"p_blur": 0.3}')
     cache_images: bool = Field(False, description="keep decoded training pictures in memory")
     seed: int = Field(0, ge=0, description="of everything random in training")
+    max_message_bytes: int = Field(2 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="server: bytes of a message; uploads may have four times as many")
+    max_pixels: int = Field(25_000_000, ge=256, description="server: pixels of a picture, checked before it is decoded")
+    max_faces: int = Field(20, ge=1, le=50, description="server: faces of a frame")
+    frames_per_address: int = Field(600, ge=1, description="server: frames a second from one address")
+    frames_total: int = Field(2000, ge=1, description="server: frames a second from all addresses")
+    connections_per_address: int = Field(64, ge=1, description="server: open sockets from one address")
+    connections_total: int = Field(256, ge=1, description="server: open sockets from all addresses")
+    idle_timeout: float = Field(300, gt=0, description="server: seconds without a message until a socket is closed")
+    send_timeout: float = Field(10, gt=0, description="server: seconds that a client may leave an answer unread")
+    frame_timeout: float = Field(10, gt=0, description="server: seconds after which the worker of a frame is given up")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="server: other origins whose pages may connect, such as https://example.org, comma-separated; * for any")
+    access_token: SecretStr | None = Field(None, description="server: ask clients for this token")
 
-    @field_validator("class_names", mode="before")
+    @field_validator("class_names", "allowed_origins", mode="before")
     @classmethod
-    def _split_names(cls, value: Any) -> Any:
+    def _split_names(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name == "allowed_origins" and not value: return ()
         return tuple(n.strip() for n in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := [o for o in origins if o != "*" and not re.fullmatch(r"https?://[^/\s]+", o)]:
+            raise ValueError(f"an origin is http:// or https:// with a host and no path, {', '.join(bad)} is not")
+        return tuple(o.lower() for o in origins)
 
     @field_validator("class_names")
     @classmethod
@@ -91,16 +112,16 @@ class Settings(BaseSettings):
             raise ValueError(f"P_MIXUP + P_CUTMIX may not exceed 1, P_MIXUP is {p_mixup:g}")
         return p
 
-    @field_validator("input_path", "model_path", mode="before")
+    @field_validator("input_path", "model_path", "access_token", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None
 
-# %% ../nbs/00_config.ipynb #00-config-09
+# %% ../nbs/00_config.ipynb #00-config-10
 class SettingsError(ValueError):
     "Settings that cannot be used: the message lists every invalid variable."
 
-# %% ../nbs/00_config.ipynb #00-config-10
+# %% ../nbs/00_config.ipynb #00-config-11
 def _explain(error: ValidationError) -> str:
     lines = [f"  {'.'.join(str(p) for p in e['loc'][:1]).upper()}={e['input']!r}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
     return "\n".join([f"{len(lines)} invalid setting{'s' * (len(lines) > 1)} (environment, .env or command line):", *lines])
@@ -123,9 +144,11 @@ def get_settings() -> Settings:
     "The settings of this process, read at the first call. `get_settings.cache_clear()` forgets them."
     return load_settings()
 
-# %% ../nbs/00_config.ipynb #00-config-19
+# %% ../nbs/00_config.ipynb #00-config-22
 _RUNNER_ONLY = ("test_mode", "input_path", "model_path")
-_EXPERT = ("backbone", "lr_schedule", "class_weights", "bn_momentum", "mixed_precision", "augment", "cache_images", "seed")
+_EXPERT = ("backbone", "lr_schedule", "class_weights", "bn_momentum", "mixed_precision", "augment", "cache_images", "seed",
+           "max_message_bytes", "max_pixels", "max_faces", "frames_per_address", "frames_total", "connections_per_address", "connections_total",
+           "idle_timeout", "send_timeout", "frame_timeout", "allowed_origins", "access_token")
 
 
 def _text(value: Any) -> str:
@@ -136,7 +159,7 @@ def _text(value: Any) -> str:
 
 
 def env_example() -> str:
-    "The text of `.env.example`: the settings with default and help, those of the local runner commented out, those of training experts left out."
+    "The text of `.env.example`: the settings with default and help, those of the local runner commented out, those of experts left out."
     lines = ["# Copy to .env and change what you need. Every line shows the default."]
     for name, field in Settings.model_fields.items():
         if name in _EXPERT: continue
@@ -152,7 +175,7 @@ def settings_table(
     width, value_width = (max(len(r[i]) for r in rows) for i in (0, 1))
     return "\n".join(f"{'*' if changed else ' '} {n:<{width}}  {v:<{value_width}}  {d}" for n, v, changed, d in rows)
 
-# %% ../nbs/00_config.ipynb #00-config-23
+# %% ../nbs/00_config.ipynb #00-config-26
 def settings_or_exit(**overrides) -> Settings:
     "`load_settings` for entry points: an invalid setting ends the program with its message and exit code 2."
     try:
@@ -170,5 +193,5 @@ def main(argv: list[str] | None = None) -> int:
     print(env_example() if args.example else settings_table(settings_or_exit()), end="" if args.example else "\n")
     return 0
 
-# %% ../nbs/00_config.ipynb #00-config-24
+# %% ../nbs/00_config.ipynb #00-config-27
 if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())

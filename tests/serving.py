@@ -1,0 +1,163 @@
+"""Servers for the tests: one in a thread, with any settings, and one as a process of its own."""
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import psutil
+import uvicorn
+from websockets.sync.client import connect
+
+from face_emotion.config import load_settings
+from face_emotion.serve import create_app, uvicorn_options
+
+ROOT = Path(__file__).resolve().parents[1]
+START_WITHIN_S = 60
+
+
+@lru_cache
+def portrait() -> bytes:
+    "One face, as JPEG: the astronaut, 512x512."
+    from skimage import data
+    return cv2.imencode(".jpg", data.astronaut()[..., ::-1])[1].tobytes()
+
+
+@lru_cache
+def pair() -> bytes:
+    "Two faces side by side, as JPEG."
+    from skimage import data
+    face = data.astronaut()[:300, 90:390, ::-1]
+    return cv2.imencode(".jpg", cv2.hconcat([face, face[:, ::-1]]))[1].tobytes()
+
+
+def as_text(picture: bytes, **more) -> str:
+    "A frame as the old API wants it."
+    return json.dumps({"image": base64.b64encode(picture).decode(), **more})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ThreadedServer(uvicorn.Server):
+    "The real server in a thread of the test, so that a test can reach into it."
+
+    def __init__(self, options: dict | None = None, **settings):
+        self.settings = load_settings(env_file=None, server_port=free_port(), server_host="127.0.0.1", **settings)
+        self.app = create_app(self.settings)
+        super().__init__(uvicorn.Config(self.app, **uvicorn_options(self.settings) | (options or {})))
+        self.url = f"http://127.0.0.1:{self.settings.server_port}"
+        self.ws = self.url.replace("http", "ws") + "/ws/emotion"
+
+    @property
+    def service(self):
+        return self.app.state.service
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        wait_until(lambda: self.started)
+        return self
+
+    def __exit__(self, *exc):
+        self.should_exit = True
+        self.thread.join(10)
+
+    def connect(self, path: str = "/ws/emotion", **options):
+        return connect(self.url.replace("http", "ws") + path, **{"max_size": None, "compression": None, **options})
+
+    def metric(self, line: str) -> float:
+        return read_metric(self.url, line)
+
+
+class ServerProcess:
+    "`python -m face_emotion.serve` in a folder of its own."
+
+    def __init__(self, folder: Path, *args: str, command: tuple[str, ...] = ("-m", "face_emotion.serve"), wait: bool = True, **env: str):
+        self.folder, self.port = folder, free_port()
+        self.url, self.ws = f"http://127.0.0.1:{self.port}", f"ws://127.0.0.1:{self.port}/ws/emotion"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+        self.output = open(folder / "output.txt", "ab")
+        self.started = time.monotonic()
+        self.process = subprocess.Popen([sys.executable, *command, "--host", "127.0.0.1", "--port", str(self.port), *args], cwd=folder, env=environment, stdout=self.output, stderr=self.output)
+        if wait: self.wait_ready()
+
+    def wait_ready(self, status: int = 200) -> None:
+        wait_until(lambda: self.process.poll() is not None or fetch(self.url + "/readyz")[0] == status, START_WITHIN_S)
+        assert self.process.poll() is None, self.text()[-3000:]
+        self.ready_s = time.monotonic() - self.started
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
+            for p in family:
+                with contextlib.suppress(psutil.NoSuchProcess): p.kill()
+        self.process.wait(10)
+        self.output.close()
+
+    def connect(self, **options):
+        return connect(self.ws, **{"max_size": None, "compression": None, **options})
+
+    def stop(self) -> tuple[int, float]:
+        "SIGTERM: exit code and seconds."
+        start = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(15), time.monotonic() - start
+
+    def children(self) -> list[psutil.Process]:
+        "Worker processes, without multiprocessing's own helper."
+        return [p for p in psutil.Process(self.process.pid).children() if "resource_tracker" not in " ".join(p.cmdline())]
+
+    def memory_mb(self) -> float:
+        return psutil.Process(self.process.pid).memory_info().rss / 2**20
+
+    def text(self) -> str:
+        return (self.folder / "output.txt").read_text(errors="replace")
+
+    def log(self) -> str:
+        return "".join(p.read_text(encoding="utf-8", errors="replace") for p in sorted((self.folder / "logs").glob("app_*.log")))
+
+    def metric(self, line: str) -> float:
+        return read_metric(self.url, line)
+
+
+def fetch(url: str, data: bytes | None = None, timeout: float = 10, **headers: str) -> tuple[int, bytes]:
+    "Status and body of a request; status 0 when nobody answers."
+    request = urllib.request.Request(url, data, {k.replace("_", "-"): v for k, v in headers.items()})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read()
+    except OSError:
+        return 0, b""
+
+
+def read_metric(url: str, line: str) -> float:
+    "The value behind a metric's name and labels; 0 when it is not there."
+    text = fetch(url + "/metrics")[1].decode()
+    return next((float(row.rpartition(" ")[2]) for row in text.splitlines() if row.startswith(line + " ")), 0.0)
+
+
+def wait_until(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{condition} did not become true in {seconds:g} seconds"
+        time.sleep(0.05)

@@ -1,0 +1,393 @@
+"""Every code of the protocol's three tables, provoked on a real server; the tables in docs/protocol.md are the code's."""
+
+import json
+import socket
+import struct
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+from jsonschema import validate
+from serving import ROOT, ThreadedServer, as_text, fetch, pair, portrait, wait_until
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.protocol import State
+
+import face_emotion.serve as serve
+from face_emotion.protocol import CLOSES, ERRORS, REFUSALS, code_tables, schema_of
+
+pytestmark = pytest.mark.timeout(120)
+BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+PASSES = portrait()[:-2] + b"\xff\xda\x00\x02" * 100 + b"\xff\xd9"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ThreadedServer() as server:
+        yield server
+
+
+def ask(server, message, **options) -> dict:
+    "The answer to one message of version 1, which must fit its schema and leave the connection alive."
+    with server.connect(**options) as ws:
+        ws.send(message)
+        answer = json.loads(ws.recv(20))
+        ws.send(portrait())
+        alive = json.loads(ws.recv(20))
+    validate(answer, schema_of("AnswerV1"))
+    assert "error" not in alive
+    return answer
+
+
+# ---------------------------------------------------------------- error codes
+
+MESSAGES = {
+    "bad_json": "{", "no_image": "[]", "bad_base64": '{"image": "%"}', "bad_id": as_text(b"", id=[1]), "empty": as_text(b""), "not_an_image": b"<html>",
+    "broken_image": portrait()[:5000], "too_complex": PASSES, "too_large": b"x" * (2 * 1024 * 1024 + 1), "too_many_pixels": BOMB,
+}
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_bad_message(server, code):
+    answer = ask(server, MESSAGES[code])
+    assert answer["error"]["code"] == code and answer["results"] == [] and len(answer["error"]["message"]) > 10
+
+
+@pytest.mark.parametrize("code", [c for c in MESSAGES if ERRORS[c][0] and isinstance(MESSAGES[c], bytes)])
+def test_bad_upload(server, code):
+    picture = MESSAGES[code] * 5 if code == "too_large" else MESSAGES[code]
+    status, body = fetch(server.url + "/api/predict", picture, content_type="image/jpeg")
+    assert (status, json.loads(body)["error"]["code"]) == (ERRORS[code][0], code)
+    validate(json.loads(body), schema_of("Prediction"))
+
+
+def too_many_frames():
+    with ThreadedServer(frames_per_address=3) as server, server.connect() as ws:
+        for _ in range(8):
+            ws.send("{")
+            yield json.loads(ws.recv(5))
+
+
+def test_too_many_frames():
+    codes = [a["error"]["code"] for a in too_many_frames()]
+    assert codes[:3] == ["bad_json"] * 3 and "too_many_frames" in codes[3:]
+
+
+def test_too_many_frames_over_http():
+    with ThreadedServer(frames_per_address=1) as server:
+        answers = [fetch(server.url + "/api/predict", b"x", content_type="image/jpeg") for _ in range(3)]
+    assert [s for s, _ in answers][:2] == [415, 429] and json.loads(answers[1][1])["error"]["code"] == "too_many_frames"
+
+
+def test_frames_are_counted_over_all_addresses():
+    with ThreadedServer(frames_total=2) as server, server.connect() as ws:
+        codes = []
+        for _ in range(4):
+            ws.send("{")
+            codes.append(json.loads(ws.recv(5))["error"]["code"])
+    assert "too_many_frames" in codes
+
+
+def test_upload_that_is_too_slow(server, monkeypatch):
+    monkeypatch.setattr(serve, "_UPLOAD_WITHIN", 0.3)
+    with socket.create_connection(("127.0.0.1", server.settings.server_port)) as s:
+        s.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc")
+        answer = s.recv(2000) + s.recv(2000)
+        assert answer.startswith(b"HTTP/1.1 408") and b'"too_slow"' in answer
+
+
+def test_overloaded(server, monkeypatch):
+    monkeypatch.setattr(serve, "_UPLOADS", 0)
+    status, body = fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")
+    assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
+
+
+def test_no_model():
+    with ThreadedServer(model_path="nowhere/nothing") as server:
+        status, body = fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")
+        assert (status, json.loads(body)["error"]["code"]) == (503, "no_model")
+        assert fetch(server.url + "/readyz") == (503, b'{"status":"Model not loaded"}') and fetch(server.url + "/healthz")[0] == 200
+        with server.connect() as ws, pytest.raises(ConnectionClosed):
+            ws.recv(5)
+        assert (ws.close_code, ws.close_reason) == (1011, "Model not loaded")
+
+
+def test_detector_that_raises(monkeypatch):
+    with ThreadedServer() as server, server.connect(subprotocols=["emotion.v2"]) as ws:
+        ws.recv(5)
+        ws.send(portrait())
+        assert json.loads(ws.recv(10))["results"][0]["face_id"] == 1
+        detector = server.service.predictor.detector
+        monkeypatch.setattr(type(detector), "look", broken := lambda *_: 1 / 0)
+        ws.send(portrait())
+        assert json.loads(ws.recv(10))["error"]["code"] == "internal"
+        assert fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")[0] == 500
+        monkeypatch.undo()
+        assert type(detector).look is not broken
+        ws.send(portrait())
+        assert json.loads(ws.recv(10))["results"][0]["face_id"] == 1  # a fresh tracker counts anew
+
+
+def test_worker_that_hangs(monkeypatch):
+    release = threading.Event()
+    with ThreadedServer(frame_timeout=1.0) as server, server.connect() as victim, server.connect() as other:
+        monkeypatch.setattr("face_emotion.serve.decode_frame", lambda *_: release.wait(30))
+        victim.send(portrait())
+        time.sleep(0.2)
+        monkeypatch.undo()
+        other.send(portrait())
+        assert json.loads(other.recv(10))["results"]
+        assert json.loads(victim.recv(10))["error"]["code"] == "worker_lost"
+        victim.send(portrait())
+        assert json.loads(victim.recv(10))["results"], "the fresh worker answers"
+        assert server.metric("face_emotion_workers_lost_total") == 1 and fetch(server.url + "/readyz")[0] == 200
+        server.service.lost = 0  # a test process must not be ended
+        release.set()
+
+
+def test_upload_whose_worker_hangs(monkeypatch):
+    release = threading.Event()
+    with ThreadedServer(frame_timeout=0.5) as server:
+        monkeypatch.setattr("face_emotion.serve.decode_frame", lambda *_: release.wait(30))
+        status, body = fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")
+        assert (status, json.loads(body)["error"]["code"]) == (503, "worker_lost")
+        monkeypatch.undo()
+        assert fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")[0] == 200
+        server.service.lost = 9
+        assert fetch(server.url + "/readyz") == (503, b'{"status":"Workers were lost"}')
+        server.service.lost = 0
+        release.set()
+
+
+def test_too_many_faces():
+    with ThreadedServer(max_faces=1) as server, server.connect(subprotocols=["emotion.v2"]) as ws:
+        ws.recv(5)
+        ws.send(pair())
+        answer = json.loads(ws.recv(10))
+        status, body = fetch(server.url + "/api/predict", pair(), content_type="image/jpeg")
+    for a in (answer, json.loads(body)):
+        assert len(a["results"]) == 1 and a["warning"]["code"] == "too_many_faces"
+    validate(answer, schema_of("AnswerV2"))
+
+
+# ---------------------------------------------------------------- refusals
+
+def refused(server, **options) -> tuple[int, str]:
+    with pytest.raises(InvalidStatus) as e:
+        server.connect(**options)
+    return e.value.response.status_code, json.loads(e.value.response.body)["error"]["code"]
+
+
+def test_forbidden_origin(server):
+    for path in ("/ws/emotion", "/ws/debug"):
+        assert refused(server, path=path, origin="https://evil.example") == (403, "forbidden_origin")
+    assert fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg", origin="https://evil.example")[0] == 403
+    with server.connect(origin=server.url) as ws: ws.send("{")
+
+
+def test_unauthorized():
+    with ThreadedServer(access_token="s3cret-token") as server:
+        for options in ({}, {"additional_headers": {"Authorization": "Bearer wrong"}}, {"path": "/ws/emotion?ticket=wrong"}, {"path": "/ws/debug"}):
+            assert refused(server, **options) == (401, "unauthorized")
+        for options in ({"additional_headers": {"Authorization": "Bearer s3cret-token"}}, {"path": "/ws/emotion?ticket=s3cret-token"}):
+            with server.connect(**options) as ws: ws.send("{")
+
+
+def test_too_many_connections():
+    with ThreadedServer(connections_per_address=2) as server:
+        with server.connect(), server.connect(path="/ws/debug"):
+            assert refused(server) == (429, "too_many_connections")
+        wait_until(lambda: server.service.guard.connections == 0)
+        with server.connect() as ws: ws.send("{")
+
+
+def test_server_full():
+    with ThreadedServer(connections_total=1) as server, server.connect():
+        assert refused(server) == (503, "server_full")
+
+
+# ---------------------------------------------------------------- close codes
+
+def closed_with(ws) -> int:
+    with pytest.raises(ConnectionClosed):
+        while True: ws.recv(10)
+    return ws.close_code
+
+
+def test_1001_the_server_stops():
+    with ThreadedServer() as server:
+        with server.connect() as a, server.connect(path="/ws/debug") as b, server.connect(subprotocols=["emotion.v2"]) as c:
+            server.should_exit = True
+            for ws in (a, b, c): assert closed_with(ws) == 1001 and ws.close_reason == CLOSES[1001][0]
+
+
+def test_1002_and_1007_what_is_no_websocket(server):
+    for code, data in ((1002, b"\xff\xff\xff"), (1007, frame(b"\xff\xfe", opcode=1))):
+        with not_reading(server) as s:
+            s.sendall(data)
+            s.settimeout(5)
+            assert s.recv(100)[2:4] == struct.pack(">H", code)
+
+
+def test_1003_text_only(server):
+    with server.connect(path="/ws/debug") as ws:
+        ws.send(b"binary")
+        assert closed_with(ws) == 1003
+
+
+def test_1008_fragments(server):
+    with server.connect() as ws:
+        try:
+            ws.send(b"" for _ in range(2000))
+        except ConnectionClosed:
+            pass
+        assert closed_with(ws) == 1008
+
+
+def test_1009_beyond_the_hard_cap(server):
+    with server.connect() as ws:
+        try:
+            ws.send(b"x" * (4 * 1024 * 1024 + 1))
+        except ConnectionClosed:
+            pass
+        assert closed_with(ws) == 1009
+
+
+def test_4000_idle():
+    with ThreadedServer(idle_timeout=1.0) as server, server.connect() as ws:
+        start = time.monotonic()
+        assert closed_with(ws) == 4000 and 0.9 < time.monotonic() - start < 4
+        wait_until(lambda: server.service.guard.connections == 0)
+
+
+def test_4001_slow_reader():
+    with ThreadedServer(send_timeout=1.0) as server:
+        with not_reading(server, "/ws/debug") as s:
+            message = frame(b"x" * 500_000, opcode=1)
+            s.settimeout(5)
+            with pytest.raises(OSError):
+                while True: s.sendall(message)
+        wait_until(lambda: server.metric('face_emotion_closed_total{code="4001"}') == 1 and server.service.guard.connections == 0)
+
+
+def test_4002_no_pong():
+    with ThreadedServer(options={"ws_ping_interval": 0.3, "ws_ping_timeout": 0.3}) as server:
+        with not_reading(server) as s:
+            s.settimeout(5)
+            data = b""
+            while chunk := s.recv(1000): data += chunk
+            assert struct.pack(">H", 4002) in data
+        with server.connect() as ws:  # a client that answers pings stays
+            time.sleep(1.5)
+            assert ws.protocol.state is State.OPEN
+
+
+def not_reading(server, path: str = "/ws/emotion") -> socket.socket:
+    "A WebSocket as a bare socket with a small receive buffer, which reads nothing beyond the handshake."
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.connect(("127.0.0.1", server.settings.server_port))
+    s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    head = b""
+    while b"\r\n\r\n" not in head: head += s.recv(1)
+    assert head.startswith(b"HTTP/1.1 101"), head
+    return s
+
+
+def frame(payload: bytes, opcode: int) -> bytes:
+    "A client's WebSocket frame, masked with zeros."
+    n = len(payload)
+    length = bytes([0x80 | n]) if n < 126 else bytes([0x80 | 126]) + struct.pack(">H", n) if n < 65536 else bytes([0x80 | 127]) + struct.pack(">Q", n)
+    return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload
+
+
+# ---------------------------------------------------------------- what clients must not be able to do
+
+def test_pings_without_reading_do_not_pile_up():
+    with ThreadedServer() as server, not_reading(server) as s:
+        pings = frame(b"x" * 125, opcode=9) * 1000
+        s.settimeout(20)
+        for _ in range(100): s.sendall(pings)  # 12 MB of pongs
+        [link] = server.service.links
+        assert link.wire.transport.get_write_buffer_size() < 1_000_000  # the pongs of one read, and no more
+
+
+def test_garbage_without_reading_is_bounded():
+    with ThreadedServer(send_timeout=60, frames_per_address=100_000, frames_total=100_000) as server, not_reading(server) as s:
+        s.settimeout(2)
+        garbage = frame(b"{", opcode=1) * 500
+        for _ in range(60):
+            try:
+                s.sendall(garbage)
+            except TimeoutError:
+                break
+        [link] = server.service.links
+        assert link.wire.transport.get_write_buffer_size() < 200_000 and link.wire.queue.qsize() < 5000
+
+
+def test_headers_that_do_not_come(monkeypatch):
+    monkeypatch.setattr("face_emotion.guard._PATIENCE", 0.5)
+    with ThreadedServer() as server, socket.create_connection(("127.0.0.1", server.settings.server_port)) as s:
+        s.sendall(b"GET / HTTP/1.1\r\nHost:")
+        s.settimeout(5)
+        start = time.monotonic()
+        assert s.recv(10) == b"" if not_reset(s) else True
+        assert time.monotonic() - start < 3
+
+
+def not_reset(s: socket.socket) -> bool:
+    try:
+        s.recv(1, socket.MSG_PEEK)
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_a_bomb_costs_nothing(server):
+    with server.connect() as ws:
+        ws.send(BOMB)
+        ws.recv(5)
+        start = time.perf_counter()
+        for _ in range(100):
+            ws.send(BOMB)
+            assert json.loads(ws.recv(5))["error"]["code"] == "too_many_pixels"
+        assert (time.perf_counter() - start) / 100 < 0.02
+
+
+def test_not_a_number_as_smoothing(server):
+    for value in ("nan", "inf", "-1", "x", "0.5"):
+        with server.connect(path=f"/ws/emotion?smoothing={value}", subprotocols=["emotion.v2"]) as ws:
+            ws.recv(5)
+            ws.send(portrait())
+            assert "NaN" not in (text := ws.recv(10)) and json.loads(text)["results"], value
+
+
+def test_lone_surrogate_as_id(server):
+    with server.connect() as ws:
+        ws.send('{"image": "", "id": "\\ud800"}')
+        assert json.loads(ws.recv(5))["id"] == "\ud800"
+
+
+def test_sixteen_bits_and_strange_modes(server):
+    for picture in (np.full((40, 50), 30000, np.uint16), np.zeros((1, 1, 3), np.uint8), np.zeros((2, 3000, 4), np.uint8)):
+        assert "error" not in ask(server, cv2.imencode(".png", picture)[1].tobytes())
+
+
+# ---------------------------------------------------------------- the tables
+
+def test_every_code_is_provoked_here():
+    here = (ROOT / "tests" / "test_codes.py").read_text(encoding="utf-8")
+    for code in (*ERRORS, *REFUSALS): assert f'"{code}"' in here, code
+    for code in CLOSES: assert f"def test_{code}_" in here or f"_and_{code}_" in here or f"(({code}," in here or f"== ({code}," in here, code
+
+
+def test_tables_are_documented():
+    assert code_tables() in (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+
+def test_codes_in_the_source_are_in_the_tables():
+    import re
+    sources = [(ROOT / "face_emotion" / f"{m}.py").read_text(encoding="utf-8") for m in ("crop", "protocol", "guard", "serve")]
+    used = {c for s in sources for c in re.findall(r'(?:FrameError|ImageError|Refusal)\("(\w+)"', s)}
+    assert used and used <= set(ERRORS) | set(REFUSALS)

@@ -1,0 +1,79 @@
+"""No frame touches the disk or the log, and no token does."""
+
+import ast
+import json
+import re
+import sys
+
+import pytest
+from serving import ROOT, ServerProcess, ThreadedServer, as_text, fetch, portrait
+from websockets.sync.client import connect
+
+pytestmark = pytest.mark.timeout(120)
+SERVING = ("crop", "detect", "litert", "protocol", "guard", "serve")
+WRITES = {"imwrite", "tofile", "save", "write_bytes", "write_text", "NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile", "mkstemp", "open", "dump", "VideoWriter"}
+ALLOWED = {("crop", "open"), ("litert", "open")}  # Image.open reads
+
+
+def test_no_code_that_writes():
+    for module in SERVING:
+        path = ROOT / "face_emotion" / f"{module}.py"
+        if not path.exists(): continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call): continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            assert name not in WRITES or (module, name) in ALLOWED, f"{module}.py line {node.lineno} calls {name}"
+            if name in ("debug", "info", "warning", "error", "exception") and module == "serve":
+                words = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                assert not words & {"message", "encoded", "image", "body", "frame", "data"}, f"serve.py line {node.lineno} may log a frame"
+
+
+opened: list[tuple[str, str]] = []
+watching = False
+
+
+def hook(event, args):
+    if watching and event == "open" and isinstance(args[0], (str, bytes)) and (isinstance(args[1], str) and set(args[1]) & set("wax+") or isinstance(args[2], int) and args[2] & 3): opened.append((str(args[0]), str(args[1])))
+
+
+def test_nothing_is_opened_for_writing():
+    "Python's own record of files opened, while frames and uploads of several megabytes are answered."
+    global watching
+    sys.addaudithook(hook)
+    large = portrait()[:-2] + b"\xff\xfe\xff\xff" + b"x" * 65533 + b"\xff\xd9"
+    while len(large) < 4_000_000: large = large[:-2] + b"\xff\xfe\xff\xff" + b"x" * 65533 + b"\xff\xd9"
+    with ThreadedServer() as server:
+        watching = True
+        with server.connect() as ws:
+            for message in (portrait(), as_text(portrait()), "{", b"<html>"):
+                ws.send(message)
+                ws.recv(20)
+        boundary = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\n" + large + b"\r\n--b--\r\n"
+        status, body = fetch(server.url + "/api/predict", boundary, content_type="multipart/form-data; boundary=b")
+        assert status == 200 and json.loads(body)["results"]
+        watching = False
+    assert opened == []
+
+
+def test_log_and_disk_hold_no_frame_and_no_token(tmp_path):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with ServerProcess(tmp_path, ACCESS_TOKEN="s3cret-token", TMPDIR=str(temporary)) as server:
+        with connect(server.ws + "?ticket=s3cret-token", compression=None) as ws:
+            for _ in range(3):
+                for message in (portrait(), as_text(portrait()), as_text(portrait()[:3000]), '{"image": "MARKER-in-the-frame"}'):
+                    ws.send(message)
+                    ws.recv(20)
+        fetch(server.url + "/api/predict?ticket=s3cret-token", portrait(), content_type="image/jpeg")
+        fetch(server.url + "/api/predict?ticket=wrong-but-private", portrait(), content_type="image/jpeg")
+        assert server.stop()[0] == 0
+    log = server.log()
+    assert "/ws/emotion" in log and "POST /api/predict" in log, "uvicorn's lines are there"
+    assert "s3cret" not in log and "wrong-but-private" not in log and "MARKER" not in log
+    assert not re.search(r"[A-Za-z0-9+/]{120,}", log), "nothing that looks like base64"
+    marks = (portrait()[1000:1032], as_text(portrait())[2000:2040].encode())
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(m in content for m in marks), path
+    assert list(temporary.iterdir()) == []
