@@ -34,7 +34,8 @@ _LAYER = {"preprocess": "train", "train": "train", "evaluate": "train"}
 # %% ../nbs/13_cli.ipynb #13-cli-06
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "face-emotion", description="Emotions on faces: from AIHub's photographs to a server that answers in real time.",
+        "face-emotion", formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16, width=100),
+        description="Emotions on faces: from AIHub's photographs to a server that answers in real time.",
         epilog="`face-emotion COMMAND --help` explains a command. Exit codes: 0 done, 1 it did not work and the message says why, 2 wrong usage or settings, 130 interrupted.")
     parser.add_argument("--version", action="version", version=f"face_emotion {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
