@@ -22,8 +22,10 @@ from . import __version__
 _COMMANDS = {
     "serve": ("the page and the WebSocket, with the bundled model or your own", "--host --port --model --workers"),
     "predict": ("emotions in a picture, a video or the camera", "--input --output --model --json"),
-    "preprocess": ("AIHub photographs to face crops and a manifest", "--source --out --label-rule --val-fraction --workers --engine"),
-    "train": ("crops to a model: the head first, then the backbone", "--data --out --weights --epochs-head --epochs-finetune --limit --resume"),
+    "preprocess": ("AIHub photographs to face crops and a manifest", 
+                   "--source --out --label-rule --val-fraction --class-names --margin --size --quality --seed --workers --engine --limit --dry-run --overwrite"),
+    "train": ("crops to a model: the head first, then the backbone", 
+              "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats"),
     "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --json"),
     "info": ("versions, the model and what is installed", "--model --json"),
     "completion": ("the line that switches on completion in your shell", "bash zsh fish"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from check_imports import ROOT, graph, modules
+from check_imports import ROOT, graph, modules, problems
 
 PICTURE = ROOT / "nbs" / "images" / "module_map.svg"
 BOX, GAP, MARGIN = (112, 30), (26, 46), 16
@@ -60,11 +60,17 @@ def _box(module: str, notebook: str, place: tuple[float, float]) -> str:
             f'<text x="{place[0] + BOX[0] / 2:g}" y="{place[1] + 20:g}" text-anchor="middle" fill="white">{html.escape(f"{number} {module}")}</text>')
 
 
+def _complain(lines: list[str]) -> int:
+    print(*lines, sep="\n", file=sys.stderr)
+    return 1
+
+
 def main(argv: list[str] | None = None) -> int:
     "Draw the map, or check that it is up to date."
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail when the picture is out of date")
     args = parser.parse_args(argv)
+    if args.check and problems(): return _complain(problems())
     fresh = PICTURE.exists() and PICTURE.read_text(encoding="utf-8") == picture()
     if args.check and not fresh: print(f"{PICTURE.relative_to(ROOT)} is out of date. Run: python scripts/module_map.py", file=sys.stderr)
     if args.check: return 0 if fresh else 1
