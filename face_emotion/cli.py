@@ -22,8 +22,10 @@ from . import __version__
 _COMMANDS = {
     "serve": ("the page and the WebSocket, with the bundled model or your own", "--host --port --model --workers"),
     "predict": ("emotions in a picture, a video or the camera", "--input --output --model --json"),
-    "preprocess": ("AIHub photographs to face crops and a manifest", "--source --out --label-rule --val-fraction --workers --engine"),
-    "train": ("crops to a model: the head first, then the backbone", "--data --out --weights --epochs-head --epochs-finetune --limit --resume"),
+    "preprocess": ("AIHub photographs to face crops and a manifest", 
+                   "--source --out --label-rule --val-fraction --class-names --margin --size --quality --seed --workers --engine --limit --dry-run --overwrite"),
+    "train": ("crops to a model: the head first, then the backbone", 
+              "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats"),
     "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --json"),
     "info": ("versions, the model and what is installed", "--model --json"),
     "completion": ("the line that switches on completion in your shell", "bash zsh fish"),
@@ -34,7 +36,8 @@ _LAYER = {"preprocess": "train", "train": "train", "evaluate": "train"}
 # %% ../nbs/13_cli.ipynb #13-cli-06
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "face-emotion", description="Emotions on faces: from AIHub's photographs to a server that answers in real time.",
+        "face-emotion", formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16, width=100),
+        description="Emotions on faces: from AIHub's photographs to a server that answers in real time.",
         epilog="`face-emotion COMMAND --help` explains a command. Exit codes: 0 done, 1 it did not work and the message says why, 2 wrong usage or settings, 130 interrupted.")
     parser.add_argument("--version", action="version", version=f"face_emotion {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
