@@ -35,7 +35,7 @@ def plain(
             if re.search("[가-힣]", fixed): return unicodedata.normalize("NFC", fixed)
         except UnicodeError:
             pass
-    return text
+    return text.encode("utf-8", "backslashreplace").decode()  # bytes that are no text at all
 
 # %% ../nbs/03a_aihub.ipynb #03a-aihub-09
 _NAME = re.compile(r"(?P<person>[0-9A-Za-z-]+)_(?P<gender>남|여)_(?P<age>\d{1,3})(?:대|세)?_(?P<emotion>[^_\d]+)_(?P<place>.+)_(?P<time>\d{8,17})(?P<serial>(?:-\d+)*)")
