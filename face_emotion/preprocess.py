@@ -202,12 +202,13 @@ def perceptual_hash(image: np.ndarray) -> str: # (h, w, 3) uint8 RGB; 16 hexadec
 class Done:
     "What is remembered of a row in the journal."
     offset: int
-    order: tuple
+    file: str
+    index: int
     record: str
     status: str
     reason: str
     crop: str | None
-    stat: list | None
+    stat: str | None
     bytes: int | None
 
 
@@ -237,7 +238,8 @@ class Journal:
         return end
 
     def _remember(self, row: dict, offset: int) -> None:
-        self.rows[row["_key"]] = Done(offset, tuple(row["_order"]), row["_record"], row["status"], row["reason"], row["crop"], row.get("_stat"), row.get("_bytes"))
+        self.rows[row["_key"]] = Done(offset, sys.intern(row["_order"][0]), row["_order"][1], row["_record"], sys.intern(row["status"]), sys.intern(row["reason"]), row["crop"],
+                                      row.get("_stat"), row.get("_bytes"))
 
     def append(self, rows: list[dict]) -> None:
         "Write finished rows down, in one piece."
@@ -251,7 +253,7 @@ class Journal:
     def __iter__(self) -> Iterator[dict]:
         "The latest row of each record, in the order of the label files."
         with open(self.path, "rb") as f:
-            for _, done in sorted(self.rows.items(), key=lambda kv: (kv[1].order, kv[0])):
+            for _, done in sorted(self.rows.items(), key=lambda kv: (kv[1].file, kv[1].index, kv[0])):
                 f.seek(done.offset)
                 yield json.loads(f.readline())
 
@@ -267,7 +269,7 @@ class Job:
     emotion: str
     photo: str
     key: str
-    stat: list
+    stat: str
 
 
 @dataclass
@@ -315,7 +317,7 @@ def make_plan(
         for record in read_records(file):
             key = f"{record.label_file}|{record.filename or ''}"
             occurrences[key] += 1
-            _plan_one(record, f"{key}|{occurrences[key]}", photos, rows, present, owner, options, plan)
+            _plan_one(record, _digest(f"{key}|{occurrences[key]}"), photos, rows, present, owner, options, plan)
     return plan
 
 
@@ -339,7 +341,7 @@ def _plan_one(record: Record, key: str, photos: dict, rows: dict[str, Done], pre
         else: plan.failed.append(_finish(record, emotion, key, options) | {"status": "failed", "reason": reason})
         return
     info = os.stat(photo)
-    stat = [photo, info.st_size, info.st_mtime_ns]
+    stat = _digest(f"{photo}|{info.st_size}|{info.st_mtime_ns}")
     plan.counts[record.person][emotion] += 1
     if same and old.status == "failed" and old.stat == stat: plan.done += 1
     else: plan.jobs.append(Job(record, emotion, photo, key, stat))
