@@ -12,11 +12,13 @@ import json
 import math
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 
@@ -35,7 +37,7 @@ def plain(
             if re.search("[가-힣]", fixed): return unicodedata.normalize("NFC", fixed)
         except UnicodeError:
             pass
-    return text
+    return text.encode("utf-8", "backslashreplace").decode()  # bytes that are no text at all
 
 # %% ../nbs/03a_aihub.ipynb #03a-aihub-09
 _NAME = re.compile(r"(?P<person>[0-9A-Za-z-]+)_(?P<gender>남|여)_(?P<age>\d{1,3})(?:대|세)?_(?P<emotion>[^_\d]+)_(?P<place>.+)_(?P<time>\d{8,17})(?P<serial>(?:-\d+)*)")
@@ -150,10 +152,16 @@ def to_record(
     votes = tuple(map(_vote, [entry.get("faceExp_uploader"), *(a.get("faceExp") for a in annots)]))
     boxes = tuple(b for a in annots if (b := _box(a)))
     place, gender = entry.get("bg_uploader"), entry.get("gender")
+    place = plain(place) if isinstance(place, str) and place else parts.place if parts else None
     problem = "file name missing" if not filename else "file name not understood" if parts is None else None
-    return Record(label_file, index, filename or None, parts.gender if parts else _GENDERS.get(gender) if isinstance(gender, str) else None,
-                  parts.age if parts else _age(entry.get("age")), plain(place) if isinstance(place, str) and place else parts.place if parts else None,
-                  parts.timestamp if parts else None, parts.person if parts else None, votes, boxes, problem)
+    return Record(label_file, index, filename or None, parts.gender if parts else _GENDERS.get(gender) if isinstance(gender, str) else None, parts.age if parts else _age(entry.get("age")),
+                  place and sys.intern(place), parts.timestamp if parts else None, sys.intern(parts.person) if parts else None, _shared(votes), boxes, problem)
+
+
+@lru_cache(10_000)
+def _shared(votes: tuple) -> tuple:
+    "The same tuple for the same votes: there are few, and hundreds of thousands of records."
+    return votes
 
 # %% ../nbs/03a_aihub.ipynb #03a-aihub-21
 def median_box(

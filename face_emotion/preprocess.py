@@ -30,6 +30,7 @@ from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -44,6 +45,8 @@ from .log import get_logger, setup_logging
 from .photo import Cut, cut_face
 
 # %% ../nbs/04_preprocess.ipynb #04-preprocess-04
+if TYPE_CHECKING: import pandas as pd
+
 logger = get_logger(__name__)
 
 # %% ../nbs/04_preprocess.ipynb #04-preprocess-06
@@ -199,12 +202,13 @@ def perceptual_hash(image: np.ndarray) -> str: # (h, w, 3) uint8 RGB; 16 hexadec
 class Done:
     "What is remembered of a row in the journal."
     offset: int
-    order: tuple
+    file: str
+    index: int
     record: str
     status: str
     reason: str
     crop: str | None
-    stat: list | None
+    stat: str | None
     bytes: int | None
 
 
@@ -234,7 +238,8 @@ class Journal:
         return end
 
     def _remember(self, row: dict, offset: int) -> None:
-        self.rows[row["_key"]] = Done(offset, tuple(row["_order"]), row["_record"], row["status"], row["reason"], row["crop"], row.get("_stat"), row.get("_bytes"))
+        self.rows[row["_key"]] = Done(offset, sys.intern(row["_order"][0]), row["_order"][1], row["_record"], sys.intern(row["status"]), sys.intern(row["reason"]), row["crop"],
+                                      row.get("_stat"), row.get("_bytes"))
 
     def append(self, rows: list[dict]) -> None:
         "Write finished rows down, in one piece."
@@ -248,7 +253,7 @@ class Journal:
     def __iter__(self) -> Iterator[dict]:
         "The latest row of each record, in the order of the label files."
         with open(self.path, "rb") as f:
-            for _, done in sorted(self.rows.items(), key=lambda kv: (kv[1].order, kv[0])):
+            for _, done in sorted(self.rows.items(), key=lambda kv: (kv[1].file, kv[1].index, kv[0])):
                 f.seek(done.offset)
                 yield json.loads(f.readline())
 
@@ -264,7 +269,7 @@ class Job:
     emotion: str
     photo: str
     key: str
-    stat: list
+    stat: str
 
 
 @dataclass
@@ -312,7 +317,7 @@ def make_plan(
         for record in read_records(file):
             key = f"{record.label_file}|{record.filename or ''}"
             occurrences[key] += 1
-            _plan_one(record, f"{key}|{occurrences[key]}", photos, rows, present, owner, options, plan)
+            _plan_one(record, _digest(f"{key}|{occurrences[key]}"), photos, rows, present, owner, options, plan)
     return plan
 
 
@@ -336,7 +341,7 @@ def _plan_one(record: Record, key: str, photos: dict, rows: dict[str, Done], pre
         else: plan.failed.append(_finish(record, emotion, key, options) | {"status": "failed", "reason": reason})
         return
     info = os.stat(photo)
-    stat = [photo, info.st_size, info.st_mtime_ns]
+    stat = _digest(f"{photo}|{info.st_size}|{info.st_mtime_ns}")
     plan.counts[record.person][emotion] += 1
     if same and old.status == "failed" and old.stat == stat: plan.done += 1
     else: plan.jobs.append(Job(record, emotion, photo, key, stat))
@@ -357,7 +362,7 @@ def planned_row(job: Job, split: dict[str, str], sources: list[Path], options: O
     side = split[job.record.person]
     base = next((s for s in sources if Path(job.photo).is_relative_to(s)), None)
     return _finish(job.record, job.emotion, job.key, options) | {
-        "source": Path(job.photo).relative_to(base).as_posix() if base else job.photo, "split": side, "crop": f"{side}/{job.emotion}/{crop_name(job.record)}",
+        "source": (Path(job.photo).relative_to(base).as_posix() if base else job.photo).encode("utf-8", "backslashreplace").decode(), "split": side, "crop": f"{side}/{job.emotion}/{crop_name(job.record)}",
         "_photo": str(Path(job.photo).absolute()), "_box": median_box(job.record.boxes), "_stat": job.stat}
 
 # %% ../nbs/04_preprocess.ipynb #04-preprocess-30
@@ -623,9 +628,10 @@ def _read_json(path: Path) -> dict:
 def _same_options(state: Path, options: Options) -> None:
     "Write the options down, or compare them with those of the earlier runs."
     now, before = json.loads(options.model_dump_json()), _read_json(state / "options.json")
-    changed = [f"{k} was {before[k]}, now {v}" for k, v in now.items() if before and before.get(k) != v]
-    if changed: raise PreprocessError(f"{state.parent} was made with other options: {'; '.join(changed)}. Use the same, another --out, or --overwrite to make it anew.")
-    if not before: _replace_json(state / "options.json", now)
+    journal = state / "journal.jsonl"
+    changed = [f"{k} was {before.get(k)}, now {v}" for k, v in now.items() if before and before.get(k) != v]
+    if changed and journal.exists() and journal.stat().st_size: raise PreprocessError(f"{state.parent} was made with other options: {'; '.join(changed)}. Use the same, another --out, or --overwrite to make it anew.")
+    if changed or not before: _replace_json(state / "options.json", now)
 
 
 def _wipe(out: Path, options: Options) -> None:
@@ -679,6 +685,7 @@ def preprocess(
     "Make, or go on making, a data set of crops. Raises `PreprocessError` and `OSError` with what to do."
     sources = [Path(s) for s in (source if isinstance(source, (list, tuple)) else [source])]
     out = Path(out)
+    if min(limit or 0, workers or 0) < 0: raise PreprocessError("--limit and --workers may not be negative.")
     for s in sources:
         if not s.is_dir(): raise PreprocessError(f"{s} is not a folder. Give the one into which AIHub's archives were unpacked.")
     if dry_run: return _dry_run(sources, out, options, overwrite)
@@ -693,15 +700,14 @@ def preprocess(
 # %% ../nbs/04_preprocess.ipynb #04-preprocess-46
 def _run(sources: list[Path], out: Path, options: Options, workers: int, engine: Callable, limit: int | None, progress: bool) -> Summary:
     journal = Journal(out / "state" / "journal.jsonl")
-    summary = Summary(str(out))
+    plan = make_plan(sources, out, options, journal)
+    for file, problems in plan.problems.items():
+        index, problem = problems[0]
+        logger.warning("%s: %s", file, problem if index < 0 else f"first unusable record at index {index}: {problem} ({len(problems)} in all)")
+    split = _assign(plan, journal, out / "state", _read_json(out / "state" / "split.json"), options)
+    jobs = plan.jobs[:limit]
+    summary = Summary(str(out), kept=plan.done, left=len(plan.jobs) - len(jobs))
     try:
-        plan = make_plan(sources, out, options, journal)
-        for file, problems in plan.problems.items():
-            index, problem = problems[0]
-            logger.warning("%s: %s", file, problem if index < 0 else f"first unusable record at index {index}: {problem} ({len(problems)} in all)")
-        split = _assign(plan, journal, out / "state", _read_json(out / "state" / "split.json"), options)
-        jobs = plan.jobs[:limit]
-        summary.kept, summary.left = plan.done, len(plan.jobs) - len(jobs)
         _write_down(journal, out, plan.failed)
         _cut(jobs, split, sources, out, options, min(workers, -(-len(jobs) // BATCH)), engine, journal, summary, progress)
     finally:
@@ -744,7 +750,7 @@ def _dry_run(sources: list[Path], out: Path, options: Options, overwrite: bool) 
 # %% ../nbs/04_preprocess.ipynb #04-preprocess-62
 def agreement(
     votes: Iterable[str], # the manifest's column `votes`
-) -> "pandas.DataFrame": # a row for each uploader's emotion: annotators' votes in percent, and `two of three agree`
+) -> "pd.DataFrame": # a row for each uploader's emotion: annotators' votes in percent, and `two of three agree`
     "How annotators judged what uploaders meant."
     import pandas as pd
     rows = [v for v in map(json.loads, votes) if v["uploader"]]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -188,6 +189,17 @@ def test_more_data_moves_nobody(sample, tmp_path):
     preprocess([staged, sample.folder], whole, workers=0, limit=5, progress=False)
     after = json.loads((whole / "state" / "split.json").read_text())
     assert len(after) > len(before) > 50 and {p: after[p] for p in before} == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a file name be any bytes")
+def test_names_that_are_raw_cp949_bytes(tmp_path):
+    own = make_sample(tmp_path / "own", 20, defects=0, sizes=SMALL_SIZES, scenes=2)
+    for t in own.truths:
+        path = own.folder / t.photo
+        os.rename(path, os.path.join(os.fsencode(path.parent), unicodedata.normalize("NFC", path.name).encode("cp949")))
+    expected = Counter(f"{t.status} {t.reason}".strip() for t in own.truths)
+    assert preprocess(own.folder, tmp_path / "crops", workers=0, progress=False).by_reason == expected
+    assert len(pd.read_csv(tmp_path / "crops" / "manifest.csv")) == len(own.truths)
 
 
 def test_deleted_photographs_and_overwrite(sample, tmp_path):
