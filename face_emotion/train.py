@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'TrainingError', 'Stage', 'plan', 'WarmAdamW', 'current_rate', 'compile_for', 'State', 'Store', 'load_best',
            'Measure', 'NotFinite', 'Keeper', 'Table', 'plot_history', 'save_curves', 'LiveCurves', 'in_notebook',
-           'accelerators', 'strategy_for', 'precision', 'run_stage', 'Result', 'train', 'main']
+           'strategy_for', 'precision', 'run_stage', 'Result', 'train', 'main']
 
 # %% ../nbs/08_train.ipynb #08-train-02
 import argparse
@@ -31,7 +31,7 @@ from .augment import Mixer, make_augment
 from .config import Settings, get_settings, settings_or_exit
 from .dataset import Batches, DataError, FaceData, class_weights, load_data, to_tf, validation_tf
 from .log import get_logger, setup_logging
-from .model import FORMATS, build_model, freeze_for, save_artefact
+from .model import FORMATS, accelerators, build_model, freeze_for, save_artefact, xla
 
 # %% ../nbs/08_train.ipynb #08-train-05
 logger = get_logger("train")
@@ -108,7 +108,8 @@ def compile_for(
     ema = {"use_ema": True, "ema_momentum": settings.ema_decay} if settings.ema_decay else {}
     optimizer = WarmAdamW(stage.rate, weight_decay=settings.weight_decay, warmup_steps=round(total * settings.warmup_ratio),
                           total_steps=total if settings.lr_schedule == "cosine" else 0, **ema)
-    model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing), metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+    model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing), metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+                  jit_compile=xla())
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -332,18 +333,6 @@ def _watcher(state: State, stage: Stage, steps: int):
     return LiveCurves(state) if in_notebook() else Table(state, stage, steps)
 
 # %% ../nbs/08_train.ipynb #08-train-24
-def accelerators() -> list[str]:
-    "The GPUs and TPUs that the backend sees."
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-        return [d.name for kind in ("GPU", "TPU") for d in tf.config.list_logical_devices(kind)]
-    if keras.backend.backend() == "jax":
-        import jax
-        return [str(d) for d in jax.devices() if d.platform != "cpu"]
-    import torch
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-
-
 def strategy_for(
     devices: list[str] | None = None, # names for MirroredStrategy, such as CPU:0 and CPU:1 in a test; None: all accelerators
 ): # a context manager
