@@ -6,7 +6,7 @@
 __all__ = ['DEFAULT_CLASS_NAMES', 'LABELS_KO', 'BUNDLED_MODEL', 'Settings', 'SettingsError', 'load_settings', 'get_settings',
            'env_example', 'settings_table', 'settings_or_exit', 'main']
 
-# %% ../nbs/00_config.ipynb #00-config-03
+# %% ../nbs/00_config.ipynb #00-config-02
 import argparse
 import json
 import re
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-# %% ../nbs/00_config.ipynb #00-config-06
+# %% ../nbs/00_config.ipynb #00-config-05
 DEFAULT_CLASS_NAMES = ("happy", "sad", "neutral", "embarrassed", "anxiety")
 
 LABELS_KO = {"happy": "행복", "sad": "슬픔", "neutral": "중립", "embarrassed": "당황", "anxiety": "불안",
@@ -27,7 +27,7 @@ LABELS_KO = {"happy": "행복", "sad": "슬픔", "neutral": "중립", "embarrass
 
 BUNDLED_MODEL = Path(str(resources.files("face_emotion"))) / "assets" / "emotion_classifier_5_classes"
 
-# %% ../nbs/00_config.ipynb #00-config-08
+# %% ../nbs/00_config.ipynb #00-config-07
 class Settings(BaseSettings):
     "Every setting, from arguments, environment variables, `.env` and defaults, in this order."
     model_config = SettingsConfigDict(env_file_encoding="utf-8", extra="ignore", frozen=True)
@@ -117,11 +117,11 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None
 
-# %% ../nbs/00_config.ipynb #00-config-10
+# %% ../nbs/00_config.ipynb #00-config-09
 class SettingsError(ValueError):
     "Settings that cannot be used: the message lists every invalid variable."
 
-# %% ../nbs/00_config.ipynb #00-config-11
+# %% ../nbs/00_config.ipynb #00-config-10
 def _explain(error: ValidationError) -> str:
     lines = [f"  {'.'.join(str(p) for p in e['loc'][:1]).upper()}={e['input']!r}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
     return "\n".join([f"{len(lines)} invalid setting{'s' * (len(lines) > 1)} (environment, .env or command line):", *lines])
@@ -144,7 +144,7 @@ def get_settings() -> Settings:
     "The settings of this process, read at the first call. `get_settings.cache_clear()` forgets them."
     return load_settings()
 
-# %% ../nbs/00_config.ipynb #00-config-22
+# %% ../nbs/00_config.ipynb #00-config-21
 _RUNNER_ONLY = ("test_mode", "input_path", "model_path")
 _EXPERT = ("backbone", "lr_schedule", "class_weights", "bn_momentum", "mixed_precision", "augment", "cache_images", "seed",
            "max_message_bytes", "max_pixels", "max_faces", "frames_per_address", "frames_total", "connections_per_address", "connections_total",
@@ -175,7 +175,7 @@ def settings_table(
     width, value_width = (max(len(r[i]) for r in rows) for i in (0, 1))
     return "\n".join(f"{'*' if changed else ' '} {n:<{width}}  {v:<{value_width}}  {d}" for n, v, changed, d in rows)
 
-# %% ../nbs/00_config.ipynb #00-config-26
+# %% ../nbs/00_config.ipynb #00-config-25
 def settings_or_exit(**overrides) -> Settings:
     "`load_settings` for entry points: an invalid setting ends the program with its message and exit code 2."
     try:
@@ -193,5 +193,5 @@ def main(argv: list[str] | None = None) -> int:
     print(env_example() if args.example else settings_table(settings_or_exit()), end="" if args.example else "\n")
     return 0
 
-# %% ../nbs/00_config.ipynb #00-config-27
+# %% ../nbs/00_config.ipynb #00-config-26
 if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
