@@ -1,7 +1,8 @@
 "Every format of the bundled model gives the same answers, on 200 real faces where they are at hand."
+from pathlib import Path
+
 import numpy as np
 import pytest
-from pathlib import Path
 
 from face_emotion.artefact import Artefact
 from face_emotion.model import FORMATS, bundle, load_artefact, save_artefact
