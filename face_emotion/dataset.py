@@ -309,7 +309,8 @@ def load_data(
     limit: int | None = None, # at most this many faces for training, and a fifth of it for the other splits
     seed: int = 0, # of the split and of the limit
     check: bool = True, # decode every file first
-) -> dict[str, FaceData]: # train and validation, and test where the data has one; only "all" with fewer than two faces a class
+    split: bool = True, # split a validation part off what has none; else such data are "all"
+) -> dict[str, FaceData]: # train and validation, and test where the data has one
     "Labelled faces by split, from whatever `path` is. Raises `DataError`."
     path, names = Path(path), tuple(class_names)
     if not path.exists(): raise DataError(f"{path} does not exist. Give a folder with a folder per class, a manifest (.csv, .parquet) or an .npz file.")
@@ -321,8 +322,8 @@ def load_data(
         parts = {s: from_folders(path / s, names, check) for s in ("train", "validation")}
         parts = {s: replace(d, framing=_framing(path)) for s, d in parts.items()}
     else: parts = {"all": from_folders(path, names, check)}
-    if set(parts) == {"all"}: parts = split_off(parts["all"], seed=seed)
-    if limit: parts = {s: d.take(stratified(d, limit if s == "train" else max(limit // 5, len(names)), seed)) for s, d in parts.items()}
+    if split and set(parts) == {"all"}: parts = split_off(parts["all"], seed=seed)
+    if limit: parts = {s: d.take(stratified(d, limit if s in ("train", "all") else max(limit // 5, len(names)), seed)) for s, d in parts.items()}
     return parts
 
 # %% ../nbs/05_dataset.ipynb #05-dataset-35

@@ -8,13 +8,16 @@ __all__ = ['BACKBONES', 'STAGES', 'UNFREEZE', 'FORMATS', 'accelerators', 'xla', 
 
 # %% ../nbs/07_model.ipynb #07-model-02
 import argparse
+import contextlib
 import copy
 import json
+import logging
 import os
 import platform
 import shutil
 import sys
 import tempfile
+import warnings
 import zipfile
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -202,6 +205,24 @@ def _save_keras(model: keras.Model, path: Path) -> None:
     part.unlink()
 
 # %% ../nbs/07_model.ipynb #07-model-28
+@contextlib.contextmanager
+def _quietly():
+    "Silence the converters, which speak through Python's logging, stdout and the C library's stderr."
+    sys.stderr.flush()
+    kept, level = os.dup(2), logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            logging.disable(level)
+
+# %% ../nbs/07_model.ipynb #07-model-29
 def _save_savedmodel(model: keras.Model, path: Path) -> None:
     model.export(path, format="tf_saved_model", verbose=False)
 
@@ -214,7 +235,6 @@ def _save_tflite(savedmodel: Path, path: Path, half: bool) -> None:
 
 
 def _save_onnx(model: keras.Model, path: Path) -> None:
-    if not hasattr(np, "object"): np.object = object  # tf2onnx still uses the name that NumPy dropped
     model.export(path, format="onnx", verbose=False)
 
 
@@ -228,7 +248,7 @@ def _write_formats(model: keras.Model, stem: Path, formats: tuple[str, ...]) -> 
     if "_savedmodel" not in formats: shutil.rmtree(file("_savedmodel"), ignore_errors=True)
     if ".onnx" in formats: _save_onnx(model, file(".onnx"))
 
-# %% ../nbs/07_model.ipynb #07-model-29
+# %% ../nbs/07_model.ipynb #07-model-30
 def versions() -> dict[str, str]:
     "The versions of what a model's numbers depend on."
     names = {"keras": "keras", "numpy": "numpy", "tensorflow": "tensorflow-cpu" if _installed("tensorflow-cpu") else "tensorflow"}
@@ -255,7 +275,7 @@ def save_artefact(
     stem.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=stem.parent, prefix=".part-") as folder:
         part = Artefact(Path(folder) / stem.name)
-        _write_formats(plain, part.stem, formats)
+        with _quietly(): _write_formats(plain, part.stem, formats)
         part.write_metadata(metadata.model_copy(update={"created": metadata.created or datetime.now(timezone.utc).isoformat(timespec="seconds"), "versions": versions()}))
         for ending in FORMATS: _replace(part.file(ending), Artefact(stem).file(ending))
         os.replace(part.file(".json"), Artefact(stem).file(".json"))
@@ -267,7 +287,7 @@ def _replace(new: Path, old: Path) -> None:
     elif old.exists(): old.unlink()
     if new.exists(): os.replace(new, old)
 
-# %% ../nbs/07_model.ipynb #07-model-31
+# %% ../nbs/07_model.ipynb #07-model-32
 class Classifier:
     "A loaded artefact: `classifier(images)` gives probabilities. `.model` is the Keras model for .keras and .h5, else None."
     def __init__(self, artefact: Artefact, kind: str, run, model: keras.Model | None = None):
@@ -291,7 +311,7 @@ class Classifier:
         if shape != (2, len(self.metadata.class_names)):
             raise ModelError(f"{self.artefact.file(self.kind).name} answers with {shape[-1]} numbers, its metadata name {len(self.metadata.class_names)} classes. Export the model again.")
 
-# %% ../nbs/07_model.ipynb #07-model-32
+# %% ../nbs/07_model.ipynb #07-model-33
 def _run_keras(path: Path) -> tuple:
     model = keras.models.load_model(path, compile=False)
     if not xla(): model.jit_compile = False
@@ -326,7 +346,7 @@ def _run_onnx(path: Path) -> tuple:
 
 _READERS = {".keras": _run_keras, ".h5": _run_keras, "_savedmodel": _run_savedmodel, "_fp16.tflite": _run_tflite, ".tflite": _run_tflite, ".onnx": _run_onnx}
 
-# %% ../nbs/07_model.ipynb #07-model-33
+# %% ../nbs/07_model.ipynb #07-model-34
 def load_artefact(
     path: str | Path | None = None, # a stem, a folder or one file of the artefact; None or "bundled": the model of this package
     class_names: tuple[str, ...] | None = None, # refuse a model with other classes
@@ -349,7 +369,7 @@ def load_artefact(
     assert metadata.pixel_range == (0, 255), "every backbone here takes [0, 255]"
     return Classifier(artefact, kind, run, model)
 
-# %% ../nbs/07_model.ipynb #07-model-46
+# %% ../nbs/07_model.ipynb #07-model-47
 def bundle(
     source: str | Path, # a Keras model, or the artefact of a training run
     stem: str | Path = BUNDLED_MODEL, # where the artefact goes
@@ -382,5 +402,5 @@ def main(argv: list[str] | None = None) -> int:
     print(json.dumps({name: info.bytes for name, info in artefact.metadata.files.items()}, indent=1))
     return 0
 
-# %% ../nbs/07_model.ipynb #07-model-47
+# %% ../nbs/07_model.ipynb #07-model-48
 if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())

@@ -1,0 +1,201 @@
+"Training as a process: killed in each stage, interrupted, out of room, on two devices, on another backend."
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = ("happy", "sad", "neutral", "embarrassed", "anxiety")
+SETTINGS = {"BACKBONE": "MobileNetV3Small", "IMG_SIZE": "64", "BATCH_SIZE": "10", "EMA_DECAY": "0.5", "DROPOUT_RATE": "0", "LEARNING_RATE_FINETUNE": "0.0001"}
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    "Twelve pictures a class that a network can tell apart: a portrait in five shades."
+    from skimage.data import astronaut
+    folder, rng = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
+    for i in range(60):
+        x, y = 168 + rng.integers(-6, 7), 68 + rng.integers(-6, 7)
+        face = cv2.resize(astronaut()[y:y + 114, x:x + 114], (64, 64)) * (0.3 + 0.25 * (i % 5))
+        path = folder / CLASSES[i % 5] / f"{i:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.clip(face, 0, 255).astype(np.uint8)[..., ::-1])
+    return folder
+
+
+def start(faces, out, *args, cwd, **env):
+    command = [sys.executable, "-m", "face_emotion.train", "--data", str(faces), "--out", str(out), "--weights", "none", "--formats", ".keras",
+               "--epochs-head", "2", "--epochs-finetune", "3", *args]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **SETTINGS, **env}
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def history(out): return pd.read_csv(out / "emotion_classifier_5_classes_history.csv")
+
+
+def epochs_done(out):
+    try:
+        return len(json.loads((out / "training" / "state.json").read_text())["history"])
+    except (FileNotFoundError, json.JSONDecodeError):
+        return 0
+
+
+def wait_for(process, out, epochs, seconds=240):
+    end = time.monotonic() + seconds
+    while epochs_done(out) < epochs:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end, f"{epochs} epochs did not happen in {seconds} s"
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(900)
+def test_killed_in_each_stage_and_resumed(faces, tmp_path):
+    out, arguments, best = tmp_path / "models", (), np.inf
+    for epochs in (1, 2, 3, 4):                                # in the head, then in each stage of fine-tuning
+        process = start(faces, out, *arguments, cwd=tmp_path)
+        wait_for(process, out, epochs)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        state = json.loads((out / "training" / "state.json").read_text())
+        assert (out / "training" / state["weights"]).exists() and (out / "training" / state["best"]["file"]).exists()
+        assert state["best"]["loss"] <= best                   # the best metric is kept
+        best, arguments = state["best"]["loss"], ("--resume",)
+    process = start(faces, out, "--resume", cwd=tmp_path)
+    text, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, text
+    h = history(out)
+    assert h["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert h["stage"].tolist() == ["head", "head", "finetune1", "finetune2", "finetune3"]
+    metadata = json.loads((out / "emotion_classifier_5_classes.json").read_text())
+    assert metadata["metrics"]["validation"]["best"]["loss"] == pytest.approx(min(h["val_loss"].min(), h["ema_val_loss"].min()))
+    assert metadata["metrics"]["validation"]["best"]["loss"] <= best + 1e-9
+
+
+@pytest.mark.timeout(600)
+def test_ctrl_c_keeps_the_best_and_can_be_resumed(faces, tmp_path):
+    out = tmp_path / "models"
+    process = start(faces, out, "--epochs-finetune", "0", "--epochs-head", "40", cwd=tmp_path)
+    wait_for(process, out, 2)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 130 and "Give --resume" in text and "The best model" in text, text
+    assert (out / "emotion_classifier_5_classes.keras").exists()
+    assert history(out)["epoch"].tolist() == list(range(1, epochs_done(out) + 1))
+    process = start(faces, out, "--epochs-finetune", "0", "--epochs-head", "40", cwd=tmp_path)
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "An unfinished training is in" in text
+
+
+@pytest.mark.timeout(600)
+def test_full_disk_keeps_the_best_model(faces, tmp_path, monkeypatch):
+    from face_emotion import train as module
+    from face_emotion.config import load_settings
+    from face_emotion.dataset import load_data
+    from face_emotion.model import load_artefact
+    settings = load_settings(None, img_size=64, batch_size=10, epochs_head=3, epochs_finetune=0, backbone="MobileNetV3Small", ema_decay=0.0)
+    data, write, calls = load_data(faces), module.Store.write, []
+
+    def full(self, state):
+        calls.append(state)
+        if len(calls) == 2: raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, state)
+    monkeypatch.setattr(module.Store, "write", full)
+    result = module.train(data, tmp_path, settings, None, formats=(".keras",))
+    assert result.status == "disk" and "is full" in result.message and "Make room and give --resume" in result.message
+    assert load_artefact(result.artefact.stem)(np.zeros((1, 64, 64, 3))).shape == (1, 5)
+    monkeypatch.setattr(module.Store, "write", write)
+    again = module.train(data, tmp_path, settings, None, resume=True, formats=(".keras",))
+    assert again.status == "finished" and again.history["epoch"].tolist() == [1, 2, 3]
+    monkeypatch.setattr(module, "save_artefact", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    nowhere = module.train(data, tmp_path, settings, None, resume=True)
+    assert nowhere.status == "disk" and nowhere.artefact is None and "no room to export" in nowhere.message
+
+
+@pytest.mark.timeout(600)
+def test_nan_keeps_the_best_model_and_a_stuck_rate_falls(faces, tmp_path):
+    from face_emotion.config import load_settings
+    from face_emotion.dataset import load_data
+    from face_emotion.train import train
+    data, common = load_data(faces), dict(img_size=64, batch_size=10, backbone="MobileNetV3Small", ema_decay=0.0)
+    nan = train(data, tmp_path / "nan", load_settings(None, epochs_head=1, epochs_finetune=1, learning_rate_finetune=1e30, **common), None, formats=(".keras",))
+    assert nan.status == "nan" and "Lower LEARNING_RATE" in nan.message and nan.artefact is not None
+    none = train(data, tmp_path / "none", load_settings(None, epochs_head=1, epochs_finetune=0, learning_rate_head=1e38, **common), None)
+    assert none.status in ("nan", "finished") and (none.artefact is not None or "Not one epoch" in none.message)
+    still = train(data, tmp_path / "stuck", load_settings(None, epochs_head=9, epochs_finetune=0, learning_rate_head=1e-9, early_stopping_patience=5, reduce_lr_patience=2, **common), None, formats=(".keras",))
+    assert len(still.history) < 9 and still.history["learning_rate"].iloc[-1] <= 0.5e-9
+
+
+TWO_CPUS = """
+import sys, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from face_emotion.config import load_settings
+from face_emotion.dataset import load_data
+from face_emotion.train import train
+s = load_settings(None, img_size=64, batch_size=10, epochs_head=1, epochs_finetune=1, backbone="MobileNetV3Small", ema_decay=0.5)
+r = train(load_data(sys.argv[1]), sys.argv[2], s, None, formats=(".keras",), devices=["CPU:0", "CPU:1"])
+print(r.status, r.history["stage"].tolist(), tf.config.list_logical_devices("CPU"))
+"""
+
+
+def run(code, *args, cwd, **env):
+    return subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **env},
+                          capture_output=True, text=True, timeout=500)
+
+
+@pytest.mark.timeout(600)
+def test_mirrored_on_two_devices(faces, tmp_path):
+    done = run(TWO_CPUS, faces, tmp_path / "out", cwd=tmp_path)
+    assert "finished ['head', 'finetune1']" in done.stdout and "CPU:1" in done.stdout, done.stdout + done.stderr[-3000:]
+
+
+TWO_STEPS = """
+import sys, json, numpy as np, keras
+from face_emotion.config import load_settings
+from face_emotion.dataset import Batches, load_data
+from face_emotion.model import build_model
+from face_emotion.augment import Mixer, make_augment
+from face_emotion.train import Stage, compile_for, current_rate
+s = load_settings(None, img_size=64, batch_size=10, backbone="MobileNetV3Small", dropout_rate=0.0)
+data = load_data(sys.argv[1])["train"]
+model = build_model(s.backbone, s.class_names, 64, 0.0)
+if len(sys.argv) > 3: model.set_weights([w for w in np.load(sys.argv[2]).values()])
+else: np.savez(sys.argv[2], *model.get_weights())
+compile_for(model, Stage("finetune3", 1, 1e-3, 2, True), s, 2)
+batches = Batches(data, 64, 10, make_augment(), Mixer(0.5, 0.5), seed=1)
+losses = []
+for i in range(2):
+    x, y, w = batches[i]
+    losses.append(float(model.train_on_batch(x.astype("float32"), y, w, return_dict=True)["loss"]))
+    model.reset_metrics()
+print(json.dumps({"backend": keras.backend.backend(), "losses": losses, "rate": current_rate(model)}))
+"""
+
+
+@pytest.mark.timeout(600)
+def test_two_steps_agree_between_tensorflow_and_jax(faces, tmp_path):
+    pytest.importorskip("jax")
+    found = []
+    for backend, extra in (("tensorflow", ()), ("jax", ("load",))):
+        done = run(TWO_STEPS, faces, tmp_path / "w.npz", *extra, cwd=tmp_path, KERAS_BACKEND=backend, JAX_PLATFORMS="cpu")
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    assert [f["backend"] for f in found] == ["tensorflow", "jax"]
+    assert found[0]["losses"] == pytest.approx(found[1]["losses"], abs=2e-3)
+    assert found[0]["losses"][0] != found[0]["losses"][1]
+
+
+def test_command_says_what_is_wrong(tmp_path):
+    for args, code, word in (((str(tmp_path / "nowhere"),), 1, "does not exist"), ((str(tmp_path),), 1, "this folder is missing")):
+        done = subprocess.run([sys.executable, "-m", "face_emotion.train", "--data", *args], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code and word in done.stderr and "Traceback" not in done.stderr
