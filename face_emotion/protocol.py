@@ -13,15 +13,17 @@ import argparse
 import base64
 import binascii
 import json
+from io import BytesIO
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from . import __version__
 from .config import LABELS_KO
-from .crop import ImageError, decode_image
+from .crop import ImageError, decode_image, load_image, upright
 from .predict import FacePrediction
 
 # %% ../nbs/10a_protocol.ipynb #10a-protocol-05
@@ -133,25 +135,39 @@ _MAX_SCANS = 64
 def _check_header(data: bytes, max_pixels: int) -> None:
     if not data: raise ImageError("empty", "The picture is empty.")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP": return _check_webp(data, max_pixels)
+    if data[:4] == b"\x89PNG" and (w := int.from_bytes(data[16:20], "big")) * (h := int.from_bytes(data[20:24], "big")) > max_pixels: raise _too_many_pixels(w, h, max_pixels)
     if not data.startswith(_STARTS): raise ImageError("not_an_image", "The data is not a picture. Send JPEG, PNG or WebP.")
     if data[0] == 0xFF and data.count(b"\xff\xda") > _MAX_SCANS: raise ImageError("too_complex", f"The JPEG has more than {_MAX_SCANS} passes. Save it again as a usual JPEG.")
+
+
+def _too_many_pixels(w: int, h: int, max_pixels: int) -> ImageError:
+    return ImageError("too_many_pixels", f"The picture has {w}×{h} pixels, {max_pixels / 1e6:g} million are allowed. Send a smaller one.")
 
 
 def _check_webp(data: bytes, max_pixels: int) -> None:
     "An extended WebP names its canvas in the header, and Pillow reserves it when it opens the file."
     if data[12:16] != b"VP8X" or len(data) < 30: return
     w, h = int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    if w * h > max_pixels: raise ImageError("too_many_pixels", f"The picture has {w}×{h} pixels, {max_pixels / 1e6:g} million are allowed. Send a smaller one.")
+    if w * h > max_pixels: raise _too_many_pixels(w, h, max_pixels)
+
+
+def _decode_other(data: bytes, max_pixels: int) -> np.ndarray:
+    "Everything but JPEG, by Pillow: OpenCV's reader of PNG and GIF can be made to crash the process."
+    picture = Image.open(BytesIO(data), formats=("PNG", "WEBP", "GIF", "BMP"))
+    if picture.width * picture.height > max_pixels: raise _too_many_pixels(*picture.size, max_pixels)
+    orientation = picture.getexif().get(0x0112, 1)
+    pixels = np.asarray(picture).clip(0, 65535).astype(np.uint16) if picture.mode.startswith("I") else np.asarray(picture.convert("RGB"))
+    return upright(load_image(pixels), orientation)
 
 
 def decode_frame(
-    data: bytes, # an encoded JPEG, PNG, WebP, GIF or BMP from somebody unknown
+    data: bytes, # an encoded JPEG, PNG, WebP, GIF or BMP
     max_pixels: int = 25_000_000, # larger pictures are refused by their header
 ) -> np.ndarray: # (h, w, 3) uint8 RGB, upright
-    "`decode_image` behind the checks that an open port needs. Raises `ImageError`, whatever the bytes are."
+    "A picture from somebody unknown. Raises `ImageError`, whatever the bytes are."
     _check_header(data, max_pixels)
     try:
-        return decode_image(data, max_pixels)
+        return decode_image(data, max_pixels) if data[0] == 0xFF else _decode_other(data, max_pixels)
     except Exception as e:
         if isinstance(e, ImageError) and e.code != "not_an_image": raise
         raise ImageError("broken_image", "The picture is damaged or cut off. Send it again.") from None

@@ -682,9 +682,8 @@ def main(argv: list[str] | None = None) -> int:
         if value: os.environ[name] = value  # worker processes read their settings anew
     setup_logging()
     hide_queries()
-    scheme = "https" if args.ssl_certfile else "http"
-    print(f"face_emotion {__version__}: {scheme}://{settings.server_host}:{settings.server_port}  (Ctrl-C stops)", flush=True)
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(f"face_emotion {__version__}: {'https' if args.ssl_certfile else 'http'}://{settings.server_host}:{settings.server_port}  (Ctrl-C stops)", flush=True)
     try:
         with _counters_of_all(args.workers):
             uvicorn.run("face_emotion.serve:app", factory=True, workers=args.workers, ssl_certfile=args.ssl_certfile, ssl_keyfile=args.ssl_keyfile, **uvicorn_options(settings))

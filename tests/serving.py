@@ -123,7 +123,12 @@ class ServerProcess:
 
     def children(self) -> list[psutil.Process]:
         "Worker processes, without multiprocessing's own helper."
-        return [p for p in psutil.Process(self.process.pid).children() if "resource_tracker" not in " ".join(p.cmdline())]
+        def works(p: psutil.Process) -> bool:
+            try:
+                return "resource_tracker" not in " ".join(p.cmdline())
+            except psutil.Error:  # a zombie, or gone
+                return False
+        return [p for p in psutil.Process(self.process.pid).children() if works(p)]
 
     def memory_mb(self) -> float:
         return psutil.Process(self.process.pid).memory_info().rss / 2**20

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -80,7 +80,7 @@ def test_stop_answers_what_was_accepted(tmp_path):
 def test_stop_with_a_client_that_does_not_answer(tmp_path):
     "A client that is stopped itself cannot hold the server back."
     with ServerProcess(tmp_path) as server:
-        sleeper = subprocess.Popen([os.sys.executable, "-c", "import sys, time; from websockets.sync.client import connect; ws = connect(sys.argv[1]).__enter__(); print('in', flush=True); time.sleep(60)", server.ws], stdout=subprocess.PIPE)
+        sleeper = subprocess.Popen([sys.executable, "-c", "import sys, time; from websockets.sync.client import connect; ws = connect(sys.argv[1]).__enter__(); print('in', flush=True); time.sleep(60)", server.ws], stdout=subprocess.PIPE)
         assert sleeper.stdout.readline() == b"in\n"
         sleeper.send_signal(signal.SIGSTOP)
         code, seconds = server.stop()
@@ -94,7 +94,9 @@ def test_interrupt_and_early_stop(tmp_path):
     with ServerProcess(tmp_path) as server:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(10) == 0 and "Traceback" not in server.text()
-    with ServerProcess(tmp_path, wait=False) as server:
+    early = tmp_path / "early"
+    early.mkdir()
+    with ServerProcess(early, wait=False) as server:
         wait_until(lambda: "Ctrl-C stops" in server.text(), 60)
         code, seconds = server.stop()
         assert code == 0 and seconds < 10
@@ -105,12 +107,14 @@ def test_interrupt_and_early_stop(tmp_path):
 def test_killed_worker_is_replaced(tmp_path):
     with ServerProcess(tmp_path, "--workers", "2") as server:
         wait_until(lambda: len(server.children()) == 2)
-        clients = [Load(server) for _ in range(6)]
-        wait_until(lambda: all(c.answered > 3 for c in clients), 60)
-        victim = server.children()[0]
+        clients = []
+        while len(clients) < 4 or (len(clients) < 40 and not all(_serves(p, server.port) for p in server.children())):
+            clients.append(Load(server))  # the kernel chooses the worker
+            wait_until(lambda: clients[-1].answered > 0, 60)
+        victim = min(server.children(), key=lambda p: _serves(p, server.port) or 99)
         start = time.monotonic()
         victim.kill()
-        wait_until(lambda: len([p for p in server.children() if p.pid != victim.pid and p.is_running() and p.status() != psutil.STATUS_ZOMBIE]) == 2, 30)
+        wait_until(lambda: len([p for p in server.children() if p.pid != victim.pid]) == 2, 30)
         replaced = time.monotonic() - start
         cut = [c for c in clients if not c.is_alive() or c.join(1) or not c.is_alive()]
         survivors = [c for c in clients if c not in cut]
@@ -118,11 +122,15 @@ def test_killed_worker_is_replaced(tmp_path):
         answer = asyncio.run(_ask(server))
         served = time.monotonic() - start
         time.sleep(1)
-        print(f"\nworker killed: {len(cut)} of 6 sockets cut (code {[int(c.code) for c in cut]}), at most one frame each unanswered; replaced after {replaced:.1f} s, a reconnecting client answered within {served:.1f} s")
+        print(f"\nworker killed: {len(cut)} of {len(clients)} sockets cut (code {[int(c.code) for c in cut]}), at most one frame each unanswered; replaced after {replaced:.1f} s, a reconnecting client answered within {served:.1f} s")
         assert answer["results"] and all(c.sent - c.answered <= 1 for c in cut)
         assert all(c.answered > b for c, b in zip(survivors, before)), "the other worker's clients went on"
         wait_until(lambda: fetch(server.url + "/readyz")[0] == 200, 30)
         wait_until(lambda: server.metric("face_emotion_connections") == len(survivors), 30)  # the dead worker's gauge is gone
+
+
+def _serves(process: psutil.Process, port: int) -> int:
+    return sum(c.status == psutil.CONN_ESTABLISHED and c.laddr.port == port for c in process.net_connections())
 
 
 async def _ask(server) -> dict:
@@ -173,7 +181,7 @@ def test_full_log_disk(tmp_path, small_disk):
         wait_until(lambda: client.answered > 3)
         (small_disk / "ballast").write_bytes(b"x" * (psutil.disk_usage(str(small_disk)).free))
         before = client.answered
-        for _ in range(30): fetch(server.url + "/healthz")  # lines that find no room
+        for _ in range(150): fetch(server.url + "/healthz")  # lines that find no room, once the last page is full
         wait_until(lambda: client.answered > before + 20)
         assert not client.errors and "cannot write the log" in server.text() and server.text().count("cannot write the log") < 5
         size = len(server.log())

@@ -73,7 +73,7 @@ def test_latest_frame_wins(server):
     "A hundred frames at once: an answer to the last one, most were dropped, and the server says how many."
     with connect(server.ws, subprotocols=["emotion.v2"]) as ws:
         ws.recv(5)
-        for n in range(100): ws.send(portrait())
+        for _ in range(100): ws.send(portrait())
         answers = []
         while not answers or answers[-1]["seq"] < 100: answers.append(json.loads(ws.recv(20)))
     assert len(answers) + answers[-1]["dropped"] == 100 and answers[-1]["dropped"] > 50

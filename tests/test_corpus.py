@@ -1,0 +1,61 @@
+"""Every picture of the corpus against a running server, by socket and by HTTP: the answer it must get, no 500, no leak."""
+
+import json
+import time
+
+import psutil
+import pytest
+from corpus import corpus
+from serving import ServerProcess, fetch
+
+from face_emotion.protocol import ERRORS
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with ServerProcess(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+def verdict(answer: dict) -> str:
+    return answer["error"]["code"] if "error" in answer else "faces" if answer["results"] else "picture"
+
+
+def test_table(server):
+    "Prints input → answer; `pytest -s tests/test_corpus.py` shows it."
+    wrong, lines = [], []
+    for name, (data, expected) in corpus().items():
+        with server.connect() as ws:
+            start = time.perf_counter()
+            ws.send(data)
+            answer = json.loads(ws.recv(30))
+            ms = (time.perf_counter() - start) * 1e3
+        status, body = fetch(server.url + "/api/predict", data, content_type="application/octet-stream", timeout=30)
+        by_http = verdict(json.loads(body))
+        lines.append(f"| {name} | {len(data)} | {verdict(answer)} | {status} {by_http} | {ms:.0f} |")
+        same = by_http == verdict(answer) or (name.startswith("too large") and by_http == "faces")
+        if verdict(answer) != expected or not same or status != (ERRORS[by_http][0] if by_http in ERRORS else 200): wrong.append((name, expected, answer.get("error"), status, by_http))
+    print("\n| input | bytes | socket | HTTP | ms |\n|---|---|---|---|---|\n" + "\n".join(lines))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_no_leak(server):
+    "The corpus five times over: memory stays."
+    entries = [data for data, _ in corpus().values() if len(data) < 1_000_000]
+    process = psutil.Process(server.process.pid)
+
+    def once():
+        with server.connect() as ws:
+            for data in entries:
+                ws.send(data)
+                ws.recv(30)
+        return process.memory_info().rss / 2**20
+
+    once(), once()
+    before, files = once(), process.num_fds()
+    for _ in range(5): after = once()
+    print(f"\nmemory {before:.0f} → {after:.0f} MB, files open {files} → {process.num_fds()}")
+    assert after < before * 1.15 + 10 and process.num_fds() <= files + 3
+    assert "Traceback" not in server.log()
