@@ -286,8 +286,8 @@ def main(argv: list[str] | None = None) -> int:
     "Make the site and check its links."
     argparse.ArgumentParser(description=main.__doc__).parse_args(argv)
     sys.path.insert(0, str(ROOT))
-    if shutil.which("quarto"): subprocess.run([Path(sys.executable).parent / "nbdev_docs"], cwd=ROOT, check=True)
-    else: render()
+    by_quarto = shutil.which("quarto") and subprocess.run([Path(sys.executable).parent / "nbdev_docs"], cwd=ROOT).returncode == 0
+    if not by_quarto: render()
     problems = broken_links(OUT)
     for p in problems: print(p, file=sys.stderr)
     print(f"_docs: {len(list(OUT.glob('*.html')))} pages, {len(problems)} broken links. Open _docs/index.html")
