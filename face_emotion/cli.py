@@ -20,7 +20,7 @@ from . import __version__
 
 # %% ../nbs/13_cli.ipynb #13-cli-05
 _COMMANDS = {
-    "serve": ("the page and the WebSocket, with the bundled model or your own", "--host --port --model --workers"),
+    "serve": ("the page and the WebSocket, with the bundled model or your own", "--host --port --model --workers --ssl-certfile --ssl-keyfile"),
     "predict": ("emotions in a picture, a video or the camera", "--input --output --model --json"),
     "preprocess": ("AIHub photographs to face crops and a manifest", 
                    "--source --out --label-rule --val-fraction --class-names --margin --size --quality --seed --workers --engine --limit --dry-run --overwrite"),
