@@ -20,13 +20,13 @@ from . import __version__
 
 # %% ../nbs/13_cli.ipynb #13-cli-05
 _COMMANDS = {
-    "serve": ("the page and the WebSocket, with the bundled model or your own", "--host --port --model --workers"),
+    "serve": ("the page and the WebSocket, with the bundled model or your own", "--host --port --model --workers --ssl-certfile --ssl-keyfile"),
     "predict": ("emotions in a picture, a video or the camera", "--input --output --model --json"),
     "preprocess": ("AIHub photographs to face crops and a manifest", 
                    "--source --out --label-rule --val-fraction --class-names --margin --size --quality --seed --workers --engine --limit --dry-run --overwrite"),
     "train": ("crops to a model: the head first, then the backbone", 
               "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats"),
-    "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --json"),
+    "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --limit --seed --update --no-update --json"),
     "info": ("versions, the model and what is installed", "--model --json"),
     "completion": ("the line that switches on completion in your shell", "bash zsh fish"),
 }
@@ -128,8 +128,7 @@ def _evaluate_json(argv: list[str]) -> int:
     out = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     out.add_argument("--out", type=Path, default=Path("reports"))
     folder = out.parse_known_args(argv)[0].out
-    reports = sorted(folder.rglob("*.json"), key=lambda p: p.stat().st_mtime)
-    if code == 0 and reports: print(json.dumps(json.loads(reports[-1].read_text(encoding="utf-8")), ensure_ascii=False))
+    if code == 0: print(json.dumps(json.loads((folder / "report.json").read_text(encoding="utf-8")), ensure_ascii=False))
     return code
 
 # %% ../nbs/13_cli.ipynb #13-cli-15

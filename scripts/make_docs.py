@@ -16,10 +16,14 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import yaml
 from fastcore.docments import docments, empty
-from latex2mathml.converter import convert as to_mathml
 from nbconvert import HTMLExporter
 from nbdev.process import extract_directives
 from pygments.formatters import HtmlFormatter
+
+try:
+    from latex2mathml.converter import convert as to_mathml
+except ImportError:     # formulas then stay as they are written
+    to_mathml = None
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS, OUT, PACKAGE = ROOT / "nbs", ROOT / "_docs", "face_emotion"
@@ -136,6 +140,7 @@ def _exported(cell, module) -> list:
 
 def _math(text: str) -> str:
     "Formulas as MathML, which browsers draw by themselves. What is code is left alone."
+    if to_mathml is None: return text
     parts = re.split(r"(```.*?```|`[^`\n]+`)", text, flags=re.DOTALL)
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(r"\$\$(.+?)\$\$", lambda m: to_mathml(" ".join(m[1].split()), display="block"), parts[i], flags=re.DOTALL)
@@ -286,8 +291,8 @@ def main(argv: list[str] | None = None) -> int:
     "Make the site and check its links."
     argparse.ArgumentParser(description=main.__doc__).parse_args(argv)
     sys.path.insert(0, str(ROOT))
-    if shutil.which("quarto"): subprocess.run([Path(sys.executable).parent / "nbdev_docs"], cwd=ROOT, check=True)
-    else: render()
+    by_quarto = shutil.which("quarto") and subprocess.run([Path(sys.executable).parent / "nbdev_docs"], cwd=ROOT).returncode == 0
+    if not by_quarto: render()
     problems = broken_links(OUT)
     for p in problems: print(p, file=sys.stderr)
     print(f"_docs: {len(list(OUT.glob('*.html')))} pages, {len(problems)} broken links. Open _docs/index.html")

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from functools import lru_cache
@@ -76,17 +77,37 @@ def test_files_named_exist(text):
     for path in re.findall(r"\]\((?!https?:|#)([^)#]+)", text): assert (ROOT / path).exists(), f"there is no {path}"
 
 
-def test_python_blocks_run(text, tmp_path):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    "The address of a running server."
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)],
+                               cwd=tmp_path_factory.mktemp("server"), env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield f"ws://127.0.0.1:{port}/ws/emotion"
+    process.terminate()
+    process.wait(timeout=20)
+
+
+def test_python_blocks_run(text, tmp_path, server):
+    photograph(tmp_path / "photo.jpg")
     for block in fences(text, "python"):
-        done = run(sys.executable, "-c", block, cwd=tmp_path)
+        done = run(sys.executable, "-c", block.replace("EmotionClient()", f"EmotionClient({server!r})"), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
+        if "EmotionClient" in block: assert "happy" in done.stdout
+
+
+def photograph(path):
+    data, cv2 = pytest.importorskip("skimage.data"), pytest.importorskip("cv2")
+    cv2.imwrite(str(path), data.astronaut()[..., ::-1])
 
 
 def test_commands_with_a_picture_and_a_sample(tmp_path):
     "What README.ko.md does first, with the generator and a portrait in place of the reader's own files."
     data = pytest.importorskip("skimage.data")
     cv2 = pytest.importorskip("cv2")
-    cv2.imwrite(str(tmp_path / "photo.jpg"), data.astronaut()[..., ::-1])
+    photograph(tmp_path / "photo.jpg")
     frames = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (512, 512))
     for _ in range(5): frames.write(data.astronaut()[..., ::-1])
     frames.release()
