@@ -1,8 +1,7 @@
-"""What `make install` says when it cannot work, and that it is quick when there is nothing to do."""
+"""What `make install` says when it cannot work, and that it does nothing when there is nothing to do."""
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -56,9 +55,7 @@ def test_missing_libgl(copy):
 
 
 @pytest.mark.skipif(not any((ROOT / ".venv").glob("installed-*")), reason="this .venv was not made by make install")
-def test_nothing_to_do_is_quick():
-    start = time.monotonic()
+def test_nothing_to_do_does_nothing():
     layer = "all" if (ROOT / ".venv" / "installed-all").exists() else "serve"
     done = subprocess.run(["bash", "scripts/install.sh", layer], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0 and done.stdout == "", "installed again although nothing changed"
-    assert time.monotonic() - start < 30
