@@ -77,9 +77,12 @@ def test_no_person_is_on_both_sides_and_classes_keep_their_shares(undisturbed):
 
 def test_killed_ten_times_and_resumed_it_ends_the_same(sample, undisturbed, tmp_path):
     out, rng, killed, grew = tmp_path / "crops", random.Random(3), 0, []
+    size = lambda: (out / "state" / "journal.jsonl").stat().st_size if (out / "state" / "journal.jsonl").exists() else 0
     while killed < KILLS:
         process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
-        time.sleep(rng.uniform(0.3, 3.5))
+        before, deadline = size(), time.monotonic() + 60
+        while killed % 2 and size() == before and process.poll() is None and time.monotonic() < deadline: time.sleep(0.02)  # every other time, not before there is something new
+        time.sleep(rng.uniform(0.1, 2.5))
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         if process.poll() is None:
             process.kill()
