@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class FaceData:
     groups: pd.DataFrame | None = None # columns gender and age_band, a row a picture
     framing: Framing = Framing.from_margin(0.15) # how the faces were cut
     source: str = ""
+    notes: dict = field(default_factory=dict) # what a model card must say: mapping of labels, licence
 
     def __len__(self) -> int: return len(self.targets)
 
@@ -193,6 +194,8 @@ def _framing(folder: Path) -> Framing:
 # %% ../nbs/05_dataset.ipynb #05-dataset-22
 FERPLUS = {"happy": "happiness", "sad": "sadness", "neutral": "neutral", "embarrassed": "surprise", "anxiety": "fear", "anger": "anger"}
 _TIGHT = Framing(side=1.09, shift_y=-0.046)
+_WEB = "The photographs were collected from the web and have no licence of their own; none of them is part of this model."
+_BORROWED = {"mapping": {"embarrassed": "surprise", "anxiety": "fear"}}
 
 
 def _digests(images: np.ndarray) -> np.ndarray:
@@ -230,7 +233,8 @@ def _ferplus(z, class_names: tuple[str, ...], source: str) -> dict[str, FaceData
 
     def part(r):
         counts = votes[r][:, chosen].astype(np.float32)
-        return FaceData(images[r], counts / counts.sum(1, keepdims=True), class_names, [str(n) for n in z["name"][r]], framing=_TIGHT, source=source)
+        return FaceData(images[r], counts / counts.sum(1, keepdims=True), class_names, [str(n) for n in z["name"][r]], framing=_TIGHT, source=source,
+                        notes={**_BORROWED, "licence": "FER+ labels: MIT. " + _WEB})
     return {name: part(r) for name, r in rows.items()}
 
 
@@ -240,7 +244,8 @@ def _muxspace(z, class_names: tuple[str, ...], source: str) -> dict[str, FaceDat
     keep = np.flatnonzero(np.isin(z["label"], [given.index(c) for c in class_names]))
     images = [jpeg[offset[i]:offset[i + 1]].tobytes() for i in keep]
     targets = _one_hot([class_names.index(given[k]) for k in z["label"][keep]], len(class_names))
-    return {"all": FaceData(images, targets, class_names, [str(n) for n in z["name"][keep]], framing=Framing(side=1.25, shift_y=-0.046), source=source)}
+    return {"all": FaceData(images, targets, class_names, [str(n) for n in z["name"][keep]], framing=Framing(side=1.25, shift_y=-0.046), source=source,
+                            notes={**_BORROWED, "licence": "muxspace labels: Apache-2.0. " + _WEB})}
 
 
 def from_npz(

@@ -10,6 +10,7 @@ __all__ = ['BACKBONES', 'STAGES', 'UNFREEZE', 'FORMATS', 'accelerators', 'xla', 
 import argparse
 import contextlib
 import copy
+import io
 import json
 import logging
 import os
@@ -211,16 +212,17 @@ def _quietly():
     sys.stderr.flush()
     kept, level = os.dup(2), logging.root.manager.disable
     logging.disable(logging.WARNING)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            logging.disable(level)
+    nowhere, words = os.open(os.devnull, os.O_WRONLY), io.StringIO()
+    os.dup2(nowhere, 2)
+    try:
+        with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+        logging.disable(level)
 
 # %% ../nbs/07_model.ipynb #07-model-29
 def _save_savedmodel(model: keras.Model, path: Path) -> None:

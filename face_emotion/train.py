@@ -385,7 +385,7 @@ def run_stage(
     watcher = _watcher(state, stage, steps)
     callbacks = [Measure(store, state, stage, validation, settings.ema_decay > 0), *watched, *_tensorboard(store, stage), Keeper(store, state, stage, steps, watched), watcher]
     try:
-        model.fit(to_tf(batches, state.step), initial_epoch=state.epoch, epochs=stage.epochs, steps_per_epoch=steps, validation_data=validation, callbacks=callbacks, verbose=0)
+        model.fit(to_tf(batches, state.step), initial_epoch=state.epoch, epochs=stage.epochs, steps_per_epoch=steps, validation_data=validation, callbacks=callbacks, verbose=0, shuffle=False)
     finally:
         watcher.close()
 
