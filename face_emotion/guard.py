@@ -90,7 +90,7 @@ class Guard:
     "The limits and the door of one server process."
     def __init__(self, settings: Settings):
         self.settings, self.connections = settings, 0
-        self._total, self._addresses = Bucket(settings.frames_total), {}
+        self.total, self._addresses = Bucket(settings.frames_total), {} # frames taken into work, from everybody
         self._token = settings.access_token.get_secret_value().encode() if settings.access_token else None
         self._local = is_loopback(settings.server_host)
 
@@ -126,12 +126,8 @@ class Guard:
         self.connections, address.connections = self.connections - 1, address.connections - 1
 
     def bucket(self, host: str) -> Bucket: # shared by all connections of the address
-        "The rate limit of an address."
+        "The rate limit of an address, for every message it sends."
         return self._address(host).bucket
-
-    def take(self, bucket: Bucket, now: float) -> bool:
-        "One frame from an address; False when it, or the whole server, gets too many."
-        return bucket.take(now) and self._total.take(now)
 
     def sweep(self, now: float) -> None:
         "Forget addresses that have nothing open and a full bucket: nothing is lost with them."

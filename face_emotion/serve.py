@@ -340,8 +340,8 @@ class Connection(Link):
             if self._pending is not None:
                 self._dropped += 1
                 self.service.metrics.dropped.inc()
-            fast = not self.service.guard.take(self._bucket, self.heard)
-            if fast: message = FrameError("too_many_frames", "That is too many frames a second. Send the next frame when the answer to the last one is there.")
+            fast = not self._bucket.take(self.heard)
+            if fast: message = _too_many()
             elif len(message) > self.settings.max_message_bytes: message = too_large(len(message), self.settings.max_message_bytes)
             self._pending = self._seq, message
             self._arrived.set()
@@ -366,8 +366,12 @@ def _new_stream(service: Service, smoothing: float) -> FaceStream:
     return stream
 
 
+def _too_many() -> FrameError: return FrameError("too_many_frames", "That is too many frames a second. Send the next one when the answer to the last is there.")
+
+
 @patch
 async def _answer(self: Connection, message: str | bytes | FrameError) -> Answer:
+    if not isinstance(message, FrameError) and not self.service.guard.total.take(time.monotonic()): message = _too_many()
     if isinstance(message, FrameError): a = Answer([], {}, error=message)
     else:
         with self.service.metrics.queue.track_inprogress(): a = await self._work_on(message)
@@ -578,7 +582,8 @@ def _add_predict(app: FastAPI) -> None:
 async def _predict_upload(request: Request, service: Service) -> Answer:
     if service.predictor is None: raise FrameError("no_model", "Model not loaded")
     if service.uploads >= _UPLOADS: raise FrameError("overloaded", "Too many uploads at once. Try again in a moment.")
-    if not service.guard.take(service.guard.bucket(request.client.host if request.client else ""), time.monotonic()): raise FrameError("too_many_frames", "That is too many pictures a second. Try again in a moment.")
+    guard, now = service.guard, time.monotonic()
+    if not (guard.bucket(request.client.host if request.client else "").take(now) and guard.total.take(now)): raise _too_many()
     service.uploads += 1
     try:
         encoded = await _upload(request, UPLOAD_FACTOR * service.settings.max_message_bytes)

@@ -11,6 +11,7 @@ const SHRUNK_UPLOAD_SIDE = 1920;
 const GRACE_MS = 400;                      // a face missed for a frame or two keeps its card
 const RATE_WINDOW_MS = 2000;
 const RATE_REFRESH_MS = 400;
+const TOKEN = new URLSearchParams(window.location.hash.slice(1)).get('token');   // #token=…, for servers that ask for one
 
 // Chosen to stay apart for readers with any common colour vision, on light and dark ground.
 const COLOURS = {
@@ -416,6 +417,7 @@ class Connection {
   open() {
     const url = endpoint('ws/emotion?smoothing=0.5');        // steadier bars; the boxes are never delayed
     url.protocol = url.protocol.replace('http', 'ws');
+    if (TOKEN) url.searchParams.set('ticket', TOKEN);       // a browser's WebSocket sends no headers
     this.#retry = null;
     this.#sent = 0;
     this.#socket = new WebSocket(url, PROTOCOL);
@@ -737,7 +739,8 @@ async function fitForUpload(file) {
 async function predict(image, signal) {
   const form = new FormData();
   form.append('file', image, image.name ?? 'picture.jpg');
-  const response = await fetch(endpoint('api/predict'), { method: 'POST', body: form, signal });
+  const headers = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
+  const response = await fetch(endpoint('api/predict'), { method: 'POST', body: form, headers, signal });
   const answer = await response.json().catch(() => ({}));
   if (!response.ok || !answer.results) throw problem(UPLOAD_ERRORS[response.status] ?? 'refused', answer.error?.message);
   return answer;

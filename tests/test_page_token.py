@@ -1,0 +1,48 @@
+"""The page in front of a server that asks for a token: it takes the token from its address's fragment, for pictures and for the camera."""
+
+import shutil
+
+import pytest
+from serving import ServerProcess, portrait, wait_until
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium")
+pytestmark = [pytest.mark.timeout(180), pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")]
+FLAGS = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def test_token(browser, tmp_path):
+    with ServerProcess(tmp_path, ACCESS_TOKEN="s3cret-token") as server:
+        page = browser.new_page(permissions=["camera"])
+        page.goto(server.url + "/#token=s3cret-token")
+        page.set_input_files("#upload", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": portrait()})
+        sync_api.expect(page.locator("#faces [data-face-id]")).to_have_count(1, timeout=20_000)
+        page.click("#start")
+        sync_api.expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=20_000)
+        wait_until(lambda: "s3cret" not in server.log() and "/ws/emotion" in server.log())
+
+
+def test_no_token(browser, tmp_path):
+    with ServerProcess(tmp_path, ACCESS_TOKEN="s3cret-token") as server:
+        page = browser.new_page()
+        page.goto(server.url)
+        page.set_input_files("#upload", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": portrait()})
+        sync_api.expect(page.locator("#message")).to_contain_text("ACCESS_TOKEN is set", timeout=20_000)
+
+
+def test_docs_page_runs_under_its_policy(browser, tmp_path):
+    with ServerProcess(tmp_path) as server:
+        page, complaints, requests = browser.new_page(), [], []
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("request", lambda r: requests.append(r.url))
+        page.goto(server.url + "/docs")
+        sync_api.expect(page.locator(".opblock").first).to_be_visible(timeout=20_000)
+        assert not complaints and all(r.startswith((server.url, "data:", "blob:")) for r in requests)
