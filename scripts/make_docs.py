@@ -167,7 +167,7 @@ pre { overflow-x: auto; margin: 0; padding: 10px 14px; border-radius: 6px; backg
 .cell, .jp-Cell { margin: 0.8em 0; } code { font-size: 0.9em; }
 table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto; } th, td { padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 .entry { margin: 1em 0; padding: 10px 16px; border: 1px solid var(--line); border-radius: 8px; } .entry h4 { margin: 0; font-family: ui-monospace, monospace; } .entry small { color: var(--muted); }
-.entry .entry { margin: 8px 0 0; padding: 8px 0 0; border-width: 1px 0 0; border-radius: 0; } .entry p { margin: 4px 0; } .api { font-size: 13px; }
+.entry .entry { margin: 8px 0 0; padding: 8px 0 0; border-width: 1px 0 0; border-radius: 0; } .entry p { margin: 4px 0; } .api { font-size: 13px; } .api td:nth-child(-n+3) code { overflow-wrap: anywhere; }
 details { margin: 0.5em 0; } summary { color: var(--muted); font-size: 13px; cursor: pointer; }
 @media (max-width: 760px) { body { grid-template-columns: 1fr; } nav { position: static; height: auto; } main { padding: 16px; } }
 """

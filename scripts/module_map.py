@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from check_imports import ROOT, graph, modules, problems
 
 PICTURE = ROOT / "nbs" / "images" / "module_map.svg"
-BOX, GAP, MARGIN = (112, 30), (26, 46), 16
+BOX, GAP, MARGIN = (128, 30), (22, 48), 16
 GROUPS = {"0": "#3876d6", "07": "#e28b19", "08": "#e28b19", "09": "#e28b19", "1": "#9254c8", **dict.fromkeys(("03a", "03b", "03c", "04", "05", "06"), "#2ea043")}
 
 
@@ -29,11 +29,24 @@ def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
     return {m: {x for x in xs if not any(x in below(y) for y in xs - {x})} for m, xs in edges.items()}
 
 
+def untangled(
+    rows: list[list[str]], # of modules, the lowest first
+    edges: dict[str, set[str]], # module -> modules it imports
+) -> list[list[str]]:
+    "The rows, each sorted by where its neighbours stand, upwards and downwards a few times, so that fewer arrows cross."
+    near = {m: edges[m] | {x for x in edges if m in edges[x]} for m in edges}
+    place = {m: k - len(row) / 2 for row in rows for k, m in enumerate(row)}
+    for i in [*range(len(rows)), *reversed(range(len(rows)))] * 4:
+        rows[i] = sorted(rows[i], key=lambda m: (sum(place[x] for x in near[m]) / max(1, len(near[m])), m))
+        place.update({m: k - len(rows[i]) / 2 for k, m in enumerate(rows[i])})
+    return rows
+
+
 def picture() -> str: # SVG
     "Boxes in rows, the foundations at the bottom, an arrow from each module to what it builds on."
     edges, order = graph(), modules()
     level = levels(edges)
-    rows = [[m for m in edges if level[m] == i] for i in range(max(level.values()) + 1)]
+    rows = untangled([[m for m in edges if level[m] == i] for i in range(max(level.values()) + 1)], reduced(edges))
     width = max(len(r) for r in rows) * (BOX[0] + GAP[0]) - GAP[0] + 2 * MARGIN
     height = len(rows) * (BOX[1] + GAP[1]) - GAP[1] + 2 * MARGIN
     place = {}
