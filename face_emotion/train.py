@@ -29,7 +29,7 @@ from pydantic import BaseModel, ValidationError
 from .artefact import Artefact, Metadata, ModelError
 from .augment import Mixer, make_augment
 from .config import Settings, get_settings, settings_or_exit
-from .dataset import Batches, DataError, FaceData, class_weights, load_data, to_tf, validation_tf
+from .dataset import Batches, DataError, FaceData, class_weights, from_folders, load_data, stratified, to_tf, validation_tf
 from .log import get_logger, setup_logging
 from .model import FORMATS, accelerators, build_model, freeze_for, save_artefact, xla
 
@@ -287,7 +287,7 @@ def plot_history(
     axs = fig.subplots(1, 3)
     for ax, lines in zip(axs, (("loss", "val_loss", "ema_val_loss"), ("accuracy", "val_accuracy", "ema_val_accuracy"), ("learning_rate",))):
         for k in lines:
-            if k in history: ax.plot(history["epoch"], history[k], marker=".", label=k.replace("ema_val", "val of the average").replace("val_", "val "))
+            if k in history: ax.plot(history["epoch"], history[k], marker=".", label=k.replace("ema_val", "val of the average").replace("_", " "))
         for e in history["epoch"][history["stage"] != history["stage"].shift()][1:]: ax.axvline(e - 0.5, color="grey", lw=0.5)
         ax.set_xlabel("epoch")
         ax.legend(fontsize=6)
@@ -496,8 +496,11 @@ def _export(settings: Settings, data, store: Store, state: State, formats) -> Ar
     model = _built(settings, None)
     model.set_weights(load_best(store.folder / state.best["file"]))
     metadata = Metadata(class_names=list(settings.class_names), input=(settings.img_size, settings.img_size, 3), framing=data["train"].framing, backbone=settings.backbone,
-                        settings={**state.run["settings"], "weights": state.run["weights"]}, data=state.run["data"],
+                        settings={**state.run["settings"], "weights": state.run["weights"]}, data={**state.run["data"], **data["train"].notes},
                         metrics={"validation": {**_scores(model, data["validation"], settings), "epochs": len(state.history), "best": {k: v for k, v in state.best.items() if k != "file"}}})
+    if keras.backend.backend() != "tensorflow" and (left := [f for f in formats if f not in (".keras", ".h5")]):
+        logger.warning("%s need TensorFlow and are left out; make them with KERAS_BACKEND=tensorflow python -m face_emotion.model --export %s", ", ".join(left), store.stem)
+        formats = (".keras", ".h5")
     return save_artefact(model, store.stem, metadata, formats)
 
 
@@ -523,10 +526,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings_data(settings: Settings, limit: int | None) -> dict[str, FaceData]:
-    from face_emotion.dataset import from_folders
     parts = {"train": from_folders(settings.data_dir_train, settings.class_names), "validation": from_folders(settings.data_dir_val, settings.class_names)}
     if not limit: return parts
-    from face_emotion.dataset import stratified
     return {s: d.take(stratified(d, limit if s == "train" else max(limit // 5, len(settings.class_names)), settings.seed)) for s, d in parts.items()}
 
 
