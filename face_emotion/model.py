@@ -376,6 +376,7 @@ def bundle(
     source: str | Path, # a Keras model, or the artefact of a training run
     stem: str | Path = BUNDLED_MODEL, # where the artefact goes
     metadata: str | Path | None = None, # JSON in the form of `Metadata`; None: that beside `source`, or else at `stem`
+    formats: tuple[str, ...] = (".keras", ".tflite"), # files to write
 ) -> Artefact:
     "Make the artefact that the package carries: LiteRT and Keras files with their metadata."
     beside = Artefact(source).file(".json")
@@ -386,18 +387,21 @@ def bundle(
     except ValueError as e:
         raise ModelError(f"The metadata of {source} cannot be used: {e}") from None
     model = build_model(meta.backbone, meta.class_names, meta.input[0], meta.settings.get("dropout_rate", 0.25), weights=source)
-    return save_artefact(model, stem, meta, (".keras", ".tflite"))
+    return save_artefact(model, stem, meta, formats)
 
 
 def main(argv: list[str] | None = None) -> int:
     "Make the bundled artefact from a Keras model, or export a model to every format."
     parser = argparse.ArgumentParser("python -m face_emotion.model", description=main.__doc__)
-    parser.add_argument("--bundle", metavar="MODEL.keras", required=True, help="the Keras model to take the weights from")
+    parser.add_argument("--bundle", metavar="MODEL.keras", help="make the bundled artefact from this Keras model")
+    parser.add_argument("--export", metavar="MODEL", help="write an artefact, which has .keras or .h5, in every format")
     parser.add_argument("--metadata", metavar="JSON", help="classes, input, framing and results; default: those that are there")
-    parser.add_argument("--out", metavar="STEM", default=str(BUNDLED_MODEL), help="stem of the files, default the package's own")
+    parser.add_argument("--out", metavar="STEM", help="stem of the files; default the package's own, or that of the exported model")
     args = parser.parse_args(argv)
+    if bool(args.bundle) == bool(args.export): parser.error("give either --bundle or --export")
     try:
-        artefact = bundle(args.bundle, args.out, args.metadata)
+        if args.bundle: artefact = bundle(args.bundle, args.out or BUNDLED_MODEL, args.metadata)
+        else: artefact = bundle(args.export, args.out or Artefact(args.export).stem, args.metadata, FORMATS)
     except ModelError as e:
         print(e, file=sys.stderr)
         return 1
