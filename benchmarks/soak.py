@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import collections
 import json
+import multiprocessing
 import os
 import random
 import socket
@@ -148,8 +149,25 @@ async def slow_reader(run: Run, address: str) -> None:
         await asyncio.sleep(0.5)
 
 
-async def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float) -> Run:
-    "Good clients for a while, with or without bad ones; half of the bad ones are slow readers."
+def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float) -> Run:
+    "Good clients for a while, with or without bad ones in a process of their own, so that they do not slow the good ones' clock."
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    other = context.Process(target=bad_ones, args=(port, seconds, n_bad, results)) if n_bad else None
+    if other: other.start()
+    run = asyncio.run(clients(port, seconds, n_good, 0, rate))
+    if other:
+        run.counts.update(results.get(timeout=60))
+        other.join(30)
+    return run
+
+
+def bad_ones(port: int, seconds: float, n_bad: int, results) -> None:
+    results.put(asyncio.run(clients(port, seconds, 0, n_bad, 1)).counts)
+
+
+async def clients(port: int, seconds: float, n_good: int, n_bad: int, rate: float) -> Run:
+    "Clients for a while; half of the bad ones are slow readers."
     run = Run(port)
     tasks = [asyncio.create_task(good(run, rate)) for _ in range(n_good)]
     tasks += [asyncio.create_task((slow_reader if i % 2 else bad)(run, f"127.0.1.{i + 1}" if sys.platform == "linux" else "127.0.0.1")) for i in range(n_bad)]
@@ -194,16 +212,16 @@ def soak(minutes: float, n_good: int, n_bad: int, rate: float) -> dict:
 def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, n_bad: int, rate: float, folder: Path) -> dict:
     process, seconds = psutil.Process(server.pid), minutes * 60
     mb = lambda: process.memory_info().rss / 2**20
-    asyncio.run(phase(port, min(10, seconds / 4), n_good, n_bad, rate))  # warm: thread pools, interpreters, buffers
+    phase(port, min(10, seconds / 4), n_good, n_bad, rate)  # warm: thread pools, interpreters, buffers
     time.sleep(1)
-    alone = [asyncio.run(phase(port, max(5, seconds / 12), n_good, 0, rate))]
+    alone = [phase(port, max(5, seconds / 12), n_good, 0, rate)]
     start, memory, files = mb(), [], process.num_fds()
     among, left = [], seconds
     while left > 0:
-        among.append(asyncio.run(phase(port, min(60, left), n_good, n_bad, rate)))
+        among.append(phase(port, min(60, left), n_good, n_bad, rate))
         memory.append(mb())
         left -= 60
-    alone.append(asyncio.run(phase(port, max(5, seconds / 12), n_good, 0, rate)))
+    alone.append(phase(port, max(5, seconds / 12), n_good, 0, rate))
     time.sleep(12)  # slow readers are cut after SEND_TIMEOUT
     counts = sum((r.counts for r in among), collections.Counter())
     quiet, busy = [x for r in alone for x in r.latencies], [x for r in among for x in r.latencies]
