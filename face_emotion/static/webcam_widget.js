@@ -204,10 +204,11 @@ class Camera {
   constructor(model, el) {
     this.model = model;
     this.screen = new Screen(model, el);
-    this.pending = new Map();   // number of a frame -> when it was sent
+    this.pending = new Map();   // name of a frame -> when it was sent
     this.answers = [];          // when answers came
     this.points = [];           // the history
     this.number = this.total = this.painted = 0;
+    this.id = Math.random().toString(36).slice(2);   // of this view: a widget may be shown twice
     this.attempt = 0;           // counts starts and stops, so that a late camera is not kept
     this.wire();
   }
@@ -333,7 +334,7 @@ class Camera {
     const width = Math.min(this.model.get("frame_width"), video.videoWidth);
     const height = Math.round((width * video.videoHeight) / video.videoWidth);
     this.encoding = true;
-    const number = ++this.number;
+    const number = `${this.id}:${++this.number}`;
     this.pending.set(number, performance.now());
     try {
       const bytes = await this.encode(video, width, height);
