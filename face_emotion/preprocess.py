@@ -632,6 +632,7 @@ def _same_options(state: Path, options: Options) -> None:
     changed = [f"{k} was {before.get(k)}, now {v}" for k, v in now.items() if before and before.get(k) != v]
     if changed and journal.exists() and journal.stat().st_size: raise PreprocessError(f"{state.parent} was made with other options: {'; '.join(changed)}. Use the same, another --out, or --overwrite to make it anew.")
     if changed or not before: _replace_json(state / "options.json", now)
+    _replace_json(state.parent / "framing.json", options.framing.model_dump())  # training puts it into the metadata of the model
 
 
 def _wipe(out: Path, options: Options) -> None:
