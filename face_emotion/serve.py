@@ -354,6 +354,7 @@ async def _receive_all(self: Connection) -> None:
         self._pending = self._seq, message
         self._arrived.set()
         if fast: await asyncio.sleep(0.1)
+        while self.sending and time.monotonic() - self.sending > 0.2: await asyncio.sleep(0.1)  # who does not read is not read from
 
 
 @patch
