@@ -89,11 +89,10 @@ async def rubbish(run: Run, ws) -> None:
 
 
 async def flood(run: Run, ws) -> None:
-    "Frames as fast as the line takes them, for a second."
-    end = time.monotonic() + 1
-    while time.monotonic() < end:
-        await ws.send(b"<html>")
-        if random.random() < 0.02: await asyncio.sleep(0)
+    "2,000 frames within a second, if the line takes them; faster would only slow the machine that this runs on."
+    for _ in range(20):
+        for _ in range(100): await ws.send(b"<html>")
+        await asyncio.sleep(0.05)
     await asyncio.sleep(2)
 
 
@@ -139,9 +138,9 @@ async def slow_reader(run: Run, address: str) -> None:
             await loop.sock_sendall(s, b"GET /ws/emotion HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
             garbage = b"\x82\x86\0\0\0\0<html>"
             while not run.end:
-                await asyncio.wait_for(loop.sock_sendall(s, garbage * 20), 5)
-                run.counts["slow: bursts"] += 1
-                await asyncio.sleep(0.05)
+                await asyncio.wait_for(loop.sock_sendall(s, garbage), 5)
+                run.counts["slow: sent"] += 1
+                await asyncio.sleep(0.01)
         except (OSError, asyncio.TimeoutError) as e:
             run.counts[f"slow: {type(e).__name__}"] += 1
         finally:
@@ -163,6 +162,7 @@ def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float) -> Ru
 
 
 def bad_ones(port: int, seconds: float, n_bad: int, results) -> None:
+    os.nice(10)  # in life they run elsewhere
     results.put(asyncio.run(clients(port, seconds, 0, n_bad, 1)).counts)
 
 
@@ -214,14 +214,14 @@ def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, 
     mb = lambda: process.memory_info().rss / 2**20
     phase(port, min(10, seconds / 4), n_good, n_bad, rate)  # warm: thread pools, interpreters, buffers
     time.sleep(1)
-    alone = [phase(port, max(5, seconds / 12), n_good, 0, rate)]
+    alone = [phase(port, min(60, max(5, seconds / 12)), n_good, 0, rate)]
     start, memory, files = mb(), [], process.num_fds()
     among, left = [], seconds
     while left > 0:
         among.append(phase(port, min(60, left), n_good, n_bad, rate))
         memory.append(mb())
         left -= 60
-    alone.append(phase(port, max(5, seconds / 12), n_good, 0, rate))
+    alone.append(phase(port, min(60, max(5, seconds / 12)), n_good, 0, rate))
     time.sleep(12)  # slow readers are cut after SEND_TIMEOUT
     counts = sum((r.counts for r in among), collections.Counter())
     quiet, busy = [x for r in alone for x in r.latencies], [x for r in among for x in r.latencies]

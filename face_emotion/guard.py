@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from socket import SO_SNDBUF, SOL_SOCKET
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
+from fastcore.basics import patch
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -98,7 +99,7 @@ class Guard:
         "Whether a page of that origin may ask."
         origin, allowed = headers.get("origin", "").lower(), self.settings.allowed_origins
         if not origin or "*" in allowed or origin in allowed: return None
-        host = urlsplit(origin).netloc
+        host = origin.partition("://")[2]
         same = host and host == headers.get("host", "").lower() and (not self._local or is_loopback(_name_of(host)))
         return None if same else Refusal("forbidden_origin")
 
@@ -112,36 +113,46 @@ class Guard:
         if kind.lower() != "bearer": given = parse_qs(query, max_num_fields=20).get("ticket", [""])[0] if query.count("&") < 20 else ""
         return None if hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token) else Refusal("unauthorized")
 
-    def enter(self, host: str) -> Refusal | None: # host: the client's address
-        "Count a new connection; call `leave` if it was let in."
-        address = self._address(host)
-        if self.connections >= self.settings.connections_total: return Refusal("server_full")
-        if address.connections >= self.settings.connections_per_address: return Refusal("too_many_connections")
-        self.connections, address.connections = self.connections + 1, address.connections + 1
-        return None
+# %% ../nbs/10b_guard.ipynb #10b-guard-14
+@patch
+def enter(self: Guard, host: str) -> Refusal | None: # host: the client's address
+    "Count a new connection; call `leave` if it was let in."
+    address = self._address(host)
+    if self.connections >= self.settings.connections_total: return Refusal("server_full")
+    if address.connections >= self.settings.connections_per_address: return Refusal("too_many_connections")
+    self.connections, address.connections = self.connections + 1, address.connections + 1
+    return None
 
-    def leave(self, host: str) -> None:
-        "Forget a connection that `enter` let in."
-        address = self._address(host)
-        self.connections, address.connections = self.connections - 1, address.connections - 1
 
-    def bucket(self, host: str) -> Bucket: # shared by all connections of the address
-        "The rate limit of an address, for every message it sends."
-        return self._address(host).bucket
+@patch
+def leave(self: Guard, host: str) -> None:
+    "Forget a connection that `enter` let in."
+    address = self._address(host)
+    self.connections, address.connections = self.connections - 1, address.connections - 1
 
-    def sweep(self, now: float) -> None:
-        "Forget addresses that have nothing open and a full bucket: nothing is lost with them."
-        self._addresses = {h: a for h, a in self._addresses.items() if a.connections or now - a.bucket.stamp < 2}
 
-    def _address(self, host: str) -> _Address:
-        key = network_of(host)
-        if key not in self._addresses: self._addresses[key] = _Address(Bucket(self.settings.frames_per_address))
-        return self._addresses[key]
+@patch
+def bucket(self: Guard, host: str) -> Bucket: # shared by all connections of the address
+    "The rate limit of an address, for every message it sends."
+    return self._address(host).bucket
+
+
+@patch
+def sweep(self: Guard, now: float) -> None:
+    "Forget addresses that have nothing open and a full bucket: nothing is lost with them."
+    self._addresses = {h: a for h, a in self._addresses.items() if a.connections or now - a.bucket.stamp < 2}
+
+
+@patch
+def _address(self: Guard, host: str) -> _Address:
+    key = network_of(host)
+    if key not in self._addresses: self._addresses[key] = _Address(Bucket(self.settings.frames_per_address))
+    return self._addresses[key]
 
 
 def _name_of(netloc: str) -> str: return netloc[:netloc.index("]") + 1] if netloc.startswith("[") and "]" in netloc else netloc.partition(":")[0]
 
-# %% ../nbs/10b_guard.ipynb #10b-guard-18
+# %% ../nbs/10b_guard.ipynb #10b-guard-19
 MAX_FRAGMENTS = 1024
 _SEND_BUFFER = 256 * 1024  # bytes in the kernel for one client; it would take 4 MB
 _CUT_AFTER = 1.0  # seconds between a close frame that may not be read and the end of the line
@@ -195,7 +206,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.frames = []
         self.drop(1008)
 
-# %% ../nbs/10b_guard.ipynb #10b-guard-20
+# %% ../nbs/10b_guard.ipynb #10b-guard-21
 _PATIENCE = 10.0  # seconds
 
 
@@ -217,7 +228,7 @@ class HttpProtocol(H11Protocol):
         self._timer.cancel()
         super().connection_lost(exc)
 
-# %% ../nbs/10b_guard.ipynb #10b-guard-22
+# %% ../nbs/10b_guard.ipynb #10b-guard-23
 class WithoutQuery(logging.Filter):
     "Cuts the query from the paths in uvicorn's lines, since it may hold a ticket."
     def filter(self, record: logging.LogRecord) -> bool:

@@ -195,30 +195,36 @@ class Service:
             self.problem = str(e)
             log.error("Model not loaded: %s", e, exc_info=not isinstance(e, (ModelError, ImportError)))
 
-    def submit(self, function: Callable, *args) -> asyncio.Future:
-        "Call a function in the pool. The future belongs to the loop, so a frame whose worker hangs can be given up."
-        loop, result = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+# %% ../nbs/11_serve.ipynb #11-serve-13
+@patch
+def submit(self: Service, function: Callable, *args) -> asyncio.Future:
+    "Call a function in the pool. The future belongs to the loop, so a frame whose worker hangs can be given up."
+    loop, result = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
 
-        def finished(done: Future) -> None:
-            with contextlib.suppress(RuntimeError): loop.call_soon_threadsafe(_deliver, done, result)
+    def finished(done: Future) -> None:
+        with contextlib.suppress(RuntimeError): loop.call_soon_threadsafe(_deliver, done, result)
 
-        self.pool.submit(function, *args).add_done_callback(finished)
-        return result
+    self.pool.submit(function, *args).add_done_callback(finished)
+    return result
 
-    def replace_pool(self) -> None:
-        "Leave hanging threads behind; what waits in their queue is still done by those that do not hang."
-        old, self.pool, self.lost = self.pool, _new_pool(), self.lost + 1
-        old.shutdown(wait=False)
-        self.metrics.lost.inc()
-        log.error("A frame was in work for more than %g seconds: a fresh worker takes over", self.settings.frame_timeout)
 
-    def close(self) -> None:
-        "The end. A hanging thread would keep the process alive, so the process is ended in spite of it."
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        if not self.lost: return
-        last = threading.Timer(1.0, os._exit, (0,))
-        last.daemon = True
-        last.start()
+@patch
+def replace_pool(self: Service) -> None:
+    "Leave hanging threads behind; what waits in their queue is still done by those that do not hang."
+    old, self.pool, self.lost = self.pool, _new_pool(), self.lost + 1
+    old.shutdown(wait=False)
+    self.metrics.lost.inc()
+    log.error("A frame was in work for more than %g seconds: a fresh worker takes over", self.settings.frame_timeout)
+
+
+@patch
+def close(self: Service) -> None:
+    "The end. A hanging thread would keep the process alive, so the process is ended in spite of it."
+    self.pool.shutdown(wait=False, cancel_futures=True)
+    if not self.lost: return
+    last = threading.Timer(1.0, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 def _new_pool() -> ThreadPoolExecutor: return ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="frame")
@@ -230,7 +236,7 @@ def _deliver(done: Future, result: asyncio.Future) -> None:
     elif (e := done.exception()) is not None: result.set_exception(e)
     else: result.set_result(done.result())
 
-# %% ../nbs/11_serve.ipynb #11-serve-13
+# %% ../nbs/11_serve.ipynb #11-serve-14
 async def _watch_over(service: Service) -> None:
     "Once a second: hanging workers, idle clients, clients that do not read, addresses that left."
     while True:
@@ -243,7 +249,7 @@ async def _watch_over(service: Service) -> None:
         except Exception:
             log.exception("The look at the connections failed")
 
-# %% ../nbs/11_serve.ipynb #11-serve-15
+# %% ../nbs/11_serve.ipynb #11-serve-16
 class Link:
     "A WebSocket that the service watches over."
     def __init__(self, socket: WebSocket, service: Service):
@@ -300,7 +306,7 @@ class Echo(Link):
             if len(message) > self.settings.max_message_bytes: message = str(too_large(len(message), self.settings.max_message_bytes))
             await self.send(f"Echo: {message}")
 
-# %% ../nbs/11_serve.ipynb #11-serve-17
+# %% ../nbs/11_serve.ipynb #11-serve-18
 class Connection(Link):
     "One client of `/ws/emotion`: its stream of faces, its latest frame, its counters."
     def __init__(self, socket: WebSocket, service: Service, version: str, smoothing: float = 0.0):
@@ -334,32 +340,37 @@ class Connection(Link):
         if self._receiving: self._receiving.cancel()
         self._arrived.set()
 
-    async def _receive_all(self) -> None:
-        while (message := await self.receive()) is not None:
-            self._seq += 1
-            if self._pending is not None:
-                self._dropped += 1
-                self.service.metrics.dropped.inc()
-            fast = not self._bucket.take(self.heard)
-            if fast: message = _too_many()
-            elif len(message) > self.settings.max_message_bytes: message = too_large(len(message), self.settings.max_message_bytes)
-            self._pending = self._seq, message
-            self._arrived.set()
-            if fast: await asyncio.sleep(0.1)
+# %% ../nbs/11_serve.ipynb #11-serve-19
+@patch
+async def _receive_all(self: Connection) -> None:
+    while (message := await self.receive()) is not None:
+        self._seq += 1
+        if self._pending is not None:
+            self._dropped += 1
+            self.service.metrics.dropped.inc()
+        fast = not self._bucket.take(self.heard)
+        if fast: message = _too_many()
+        elif len(message) > self.settings.max_message_bytes: message = too_large(len(message), self.settings.max_message_bytes)
+        self._pending = self._seq, message
+        self._arrived.set()
+        if fast: await asyncio.sleep(0.1)
+        while self.sending and time.monotonic() - self.sending > 0.2: await asyncio.sleep(0.1)  # who does not read is not read from
 
-    async def _answer_all(self) -> None:
-        while not (self.stopping and self._pending is None):
-            await self._arrived.wait()
-            self._arrived.clear()
-            if self._pending is None: continue
-            (seq, message), self._pending = self._pending, None
-            a = await self._answer(message)
-            out = describe(a, self.version, self.settings.max_faces)
-            if a.frame_id is not None: out["id"] = a.frame_id
-            if self.version == V2: out |= {"seq": seq, "dropped": self._dropped}
-            await self.send(json.dumps(out))
 
-# %% ../nbs/11_serve.ipynb #11-serve-18
+@patch
+async def _answer_all(self: Connection) -> None:
+    while not (self.stopping and self._pending is None):
+        await self._arrived.wait()
+        self._arrived.clear()
+        if self._pending is None: continue
+        (seq, message), self._pending = self._pending, None
+        a = await self._answer(message)
+        out = describe(a, self.version, self.settings.max_faces)
+        if a.frame_id is not None: out["id"] = a.frame_id
+        if self.version == V2: out |= {"seq": seq, "dropped": self._dropped}
+        await self.send(json.dumps(out))
+
+# %% ../nbs/11_serve.ipynb #11-serve-20
 def _new_stream(service: Service, smoothing: float) -> FaceStream:
     stream = service.predictor.stream(smoothing)
     stream.tracker.max_faces = service.settings.max_faces
@@ -412,7 +423,7 @@ def _log(self: Connection, a: Answer) -> None:
     else: log.info("Frame received. Faces detected: %d", len(a.faces))
     self._logged, self._refused = now, 0
 
-# %% ../nbs/11_serve.ipynb #11-serve-20
+# %% ../nbs/11_serve.ipynb #11-serve-22
 _FILES = Path(str(resources.files("face_emotion")))
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _PAGE = ("default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
@@ -451,7 +462,7 @@ def _refused(refusal: Refusal) -> JSONResponse:
     headers = {401: {"WWW-Authenticate": "Bearer"}, 403: {}}.get(refusal.status, {"Retry-After": "1"})
     return JSONResponse(describe_error(refusal.code, refusal.message), refusal.status, headers)
 
-# %% ../nbs/11_serve.ipynb #11-serve-21
+# %% ../nbs/11_serve.ipynb #11-serve-23
 def create_app(
     settings: Settings | None = None, # default: from the environment
 ) -> FastAPI:
@@ -492,7 +503,7 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/asyncapi.json", summary="The WebSocket API as an AsyncAPI document, with JSON Schemas")
     async def asyncapi_document() -> dict: return document
 
-# %% ../nbs/11_serve.ipynb #11-serve-23
+# %% ../nbs/11_serve.ipynb #11-serve-25
 _ALIVE_WITHIN, _UPLOAD_WITHIN, _UPLOADS = 2.0, 30.0, 16 # seconds, seconds, uploads at once
 
 
@@ -519,7 +530,7 @@ def _add_health(app: FastAPI) -> None:
     @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, responses={401: {}, 403: {}})
     async def metrics() -> Response: return Response(app.state.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-# %% ../nbs/11_serve.ipynb #11-serve-24
+# %% ../nbs/11_serve.ipynb #11-serve-26
 async def _read(request: Request, limit: int) -> bytes:
     "A body of at most `limit` bytes. Of a larger one some is read and forgotten, so that the client gets to hear why."
     body, size = bytearray(), 0
@@ -554,7 +565,7 @@ async def _upload(
         if isinstance(value, StarletteUploadFile): return await value.read()
     raise FrameError("no_image", 'There is no file in the form. Send it as "file", or send the picture itself as the body.')
 
-# %% ../nbs/11_serve.ipynb #11-serve-25
+# %% ../nbs/11_serve.ipynb #11-serve-27
 _FILE = {"type": "string", "format": "binary"}
 _BODY = {"required": True, "content": {"multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE}}},
                                        **{f"image/{kind}": {"schema": _FILE} for kind in ("jpeg", "png", "webp")}}}
@@ -595,7 +606,7 @@ async def _predict_upload(request: Request, service: Service) -> Answer:
     finally:
         service.uploads -= 1
 
-# %% ../nbs/11_serve.ipynb #11-serve-27
+# %% ../nbs/11_serve.ipynb #11-serve-29
 async def _admit(socket: WebSocket, service: Service) -> bool:
     "Whether the handshake may go on; if not, it is answered. Whoever was let in must be let out by `guard.leave`."
     guard = service.guard
@@ -625,7 +636,7 @@ def _smoothing(socket: WebSocket) -> float:
         return 0.0
     return min(value, 0.95) if value > 0 else 0.0
 
-# %% ../nbs/11_serve.ipynb #11-serve-28
+# %% ../nbs/11_serve.ipynb #11-serve-30
 def _add_sockets(app: FastAPI) -> None:
     @app.websocket("/ws/debug")
     async def debug(socket: WebSocket) -> None:
@@ -644,7 +655,7 @@ def _add_sockets(app: FastAPI) -> None:
 class _NoModel(Link):
     async def run(self) -> None: await self.end(1011)
 
-# %% ../nbs/11_serve.ipynb #11-serve-39
+# %% ../nbs/11_serve.ipynb #11-serve-41
 def app() -> FastAPI:
     "The app of one worker process, for uvicorn."
     setup_logging()
@@ -675,7 +686,7 @@ def _taken(host: str, port: int) -> str:
         return f"Cannot serve on {host}:{port}: {e.strerror or e}. Stop what uses the port, or choose another with --port or SERVER_PORT."
     return ""
 
-# %% ../nbs/11_serve.ipynb #11-serve-40
+# %% ../nbs/11_serve.ipynb #11-serve-42
 def main(argv: list[str] | None = None) -> int:
     "Serve the page and the APIs until Ctrl-C or SIGTERM."
     args = _parse(argv)
@@ -717,5 +728,5 @@ def uvicorn_options(
             "http": "face_emotion.guard:HttpProtocol", "ws": "face_emotion.guard:SocketProtocol", "ws_max_size": HARD_CAP * settings.max_message_bytes, "ws_per_message_deflate": False,
             "limit_concurrency": settings.connections_total + 128, "timeout_graceful_shutdown": 3}
 
-# %% ../nbs/11_serve.ipynb #11-serve-41
+# %% ../nbs/11_serve.ipynb #11-serve-43
 if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())

@@ -43,6 +43,21 @@ def test_dockerignore_lets_in_what_is_copied():
             assert f"!{source.split('/')[0]}" in ignored and (ROOT / source).exists(), source
 
 
+def test_image(tmp_path):
+    "Built and run where a container engine answers and FACE_EMOTION_BUILD_IMAGE is set: it downloads a base image and the requirements."
+    import os
+    if not os.environ.get("FACE_EMOTION_BUILD_IMAGE"): pytest.skip("set FACE_EMOTION_BUILD_IMAGE=1 to build the image")
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode: pytest.skip("no container engine answers")
+    subprocess.run(["docker", "build", "-t", "face-emotion:test", "."], cwd=ROOT, check=True)
+    port = free_port()
+    name = subprocess.run(["docker", "run", "-d", "--rm", "--read-only", "--tmpfs", "/tmp", "--tmpfs", "/srv/face_emotion/logs:uid=10001", "-p", f"127.0.0.1:{port}:8001", "face-emotion:test"], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        wait_until(lambda: fetch(f"http://127.0.0.1:{port}/readyz")[0] == 200, 60)
+        assert fetch(f"http://127.0.0.1:{port}/api/predict", portrait(), content_type="image/jpeg")[0] == 200
+    finally:
+        subprocess.run(["docker", "stop", name], check=True, capture_output=True)
+
+
 def test_compose():
     content = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
     services = content["services"]
