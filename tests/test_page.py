@@ -349,7 +349,7 @@ def test_insecure_page_explains_the_missing_camera(plain_browser, open_page):
 def test_missing_model_is_said_in_both_languages(face_browser, open_page):
     watched = open_page(face_browser)
     page = watched.page
-    page.route_web_socket("**/ws/emotion", lambda route: route.close(code=1011, reason="Model not loaded"))
+    page.route_web_socket("**/ws/emotion?*", lambda route: route.close(code=1011, reason="Model not loaded"))
     page.reload()
     page.click("#start")
     expect(page.locator("#status")).to_have_attribute("data-state", "noModel")
