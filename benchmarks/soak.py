@@ -220,6 +220,7 @@ def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, 
     while left > 0:
         among.append(phase(port, min(60, left), n_good, n_bad, rate))
         memory.append(mb())
+        print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files, p50 {p(among[-1].latencies, 0.5):.1f}, p95 {p(among[-1].latencies, 0.95):.1f} ms (alone p95 {p(alone[0].latencies, 0.95):.1f}), machine load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
         left -= 60
     alone.append(phase(port, min(60, max(5, seconds / 12)), n_good, 0, rate))
     time.sleep(12)  # slow readers are cut after SEND_TIMEOUT
