@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['V1', 'V2', 'FRAME_WIDTH', 'HARD_CAP', 'UPLOAD_FACTOR', 'ERRORS', 'REFUSALS', 'CLOSES', 'code_tables', 'FrameError',
-           'parse_message', 'too_large', 'decode_frame', 'describe_face', 'describe_error', 'hello', 'FrameText',
-           'FaceV1', 'FaceV2', 'Problem', 'AnswerV1', 'Prediction', 'AnswerV2', 'HelloLimits', 'Hello', 'schemas',
-           'schema_of', 'asyncapi', 'main']
+           'parse_message', 'too_large', 'decode_frame', 'glance', 'describe_face', 'describe_error', 'hello',
+           'FrameText', 'FaceV1', 'FaceV2', 'Problem', 'AnswerV1', 'Prediction', 'AnswerV2', 'HelloLimits', 'Hello',
+           'schemas', 'schema_of', 'asyncapi', 'main']
 
 # %% ../nbs/10a_protocol.ipynb #10a-protocol-02
 import argparse
@@ -136,8 +136,11 @@ def _check_header(data: bytes, max_pixels: int) -> None:
     if not data: raise ImageError("empty", "The picture is empty.")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP": return _check_webp(data, max_pixels)
     if data[:4] == b"\x89PNG" and (w := int.from_bytes(data[16:20], "big")) * (h := int.from_bytes(data[20:24], "big")) > max_pixels: raise _too_many_pixels(w, h, max_pixels)
-    if not data.startswith(_STARTS): raise ImageError("not_an_image", "The data is not a picture. Send JPEG, PNG or WebP.")
+    if not data.startswith(_STARTS): raise _not_an_image()
     if data[0] == 0xFF and data.count(b"\xff\xda") > _MAX_SCANS: raise ImageError("too_complex", f"The JPEG has more than {_MAX_SCANS} passes. Save it again as a usual JPEG.")
+
+
+def _not_an_image() -> ImageError: return ImageError("not_an_image", "The data is not a picture. Send JPEG, PNG or WebP.")
 
 
 def _too_many_pixels(w: int, h: int, max_pixels: int) -> ImageError:
@@ -173,6 +176,19 @@ def decode_frame(
         raise ImageError("broken_image", "The picture is damaged or cut off. Send it again.") from None
 
 # %% ../nbs/10a_protocol.ipynb #10a-protocol-19
+def glance(
+    message: str | bytes, # of the socket
+    max_bytes: int = 2 * 1024 * 1024, # as in `parse_message`
+) -> FrameError | ImageError | None:
+    "What is wrong with a message, as far as a microsecond tells. `None` says nothing: `parse_message` and `decode_frame` decide."
+    if len(message) > max_bytes: return too_large(len(message), max_bytes)
+    if isinstance(message, bytes): return None if message.startswith((*_STARTS, b"RIFF")) or not message else _not_an_image()
+    if len(message) > 100: return None
+    try:
+        parse_message(message)
+    except FrameError as e: return e
+
+# %% ../nbs/10a_protocol.ipynb #10a-protocol-22
 def describe_face(face: FacePrediction, version: str = V2) -> dict:
     "A face as the protocol has it."
     out = {"bbox": face.bbox, "emotion": face.emotion, "confidence": round(face.confidence, 5), "probabilities": {c: round(v, 5) for c, v in face.probabilities.items()}}
@@ -193,7 +209,7 @@ def hello(
     return {"type": "hello", "protocol": V2, "version": __version__, "class_names": class_names, "labels_ko": {c: LABELS_KO.get(c, c) for c in class_names},
             "limits": {"max_bytes": max_bytes, "max_pixels": max_pixels}, "frame_width": FRAME_WIDTH}
 
-# %% ../nbs/10a_protocol.ipynb #10a-protocol-23
+# %% ../nbs/10a_protocol.ipynb #10a-protocol-26
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -223,7 +239,7 @@ class Problem(_Strict):
     code: str = Field(json_schema_extra={"enum": list(ERRORS)})
     message: str = Field(description="for people; may change")
 
-# %% ../nbs/10a_protocol.ipynb #10a-protocol-24
+# %% ../nbs/10a_protocol.ipynb #10a-protocol-27
 class AnswerV1(_Strict):
     "The answer to a frame in version 1."
     results: list[FaceV1] = Field(description="left to right; empty without a face and with an error")
@@ -263,7 +279,7 @@ class Hello(_Strict):
     limits: HelloLimits
     frame_width: int = Field(description="scale frames to this; larger ones gain nothing")
 
-# %% ../nbs/10a_protocol.ipynb #10a-protocol-25
+# %% ../nbs/10a_protocol.ipynb #10a-protocol-28
 _MODELS = (FrameText, AnswerV1, AnswerV2, Hello, Prediction)
 
 
@@ -293,7 +309,7 @@ def asyncapi() -> dict:
                            "answer": {"action": "send", "channel": {"$ref": "#/channels/emotion"}, "messages": [at("Hello"), at("AnswerV1"), at("AnswerV2")]}},
             "components": {"schemas": schemas()}}
 
-# %% ../nbs/10a_protocol.ipynb #10a-protocol-29
+# %% ../nbs/10a_protocol.ipynb #10a-protocol-32
 def main(argv: list[str] | None = None) -> int:
     "Print the tables of codes, or the AsyncAPI document."
     parser = argparse.ArgumentParser("python -m face_emotion.protocol", description=main.__doc__)
@@ -302,5 +318,5 @@ def main(argv: list[str] | None = None) -> int:
     print(json.dumps(asyncapi(), indent=1, ensure_ascii=False) if args.asyncapi else code_tables())
     return 0
 
-# %% ../nbs/10a_protocol.ipynb #10a-protocol-30
+# %% ../nbs/10a_protocol.ipynb #10a-protocol-33
 if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())

@@ -26,6 +26,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ from .guard import Guard, Refusal, hide_queries
 from .log import get_logger, setup_logging
 from .predict import FacePrediction, FaceStream, Predictor
 from .protocol import (CLOSES, ERRORS, HARD_CAP, REFUSALS, UPLOAD_FACTOR, V1, V2, FrameError, Prediction, asyncapi, decode_frame, describe_error, describe_face,
-                                   hello, parse_message, too_large)
+                                   glance, hello, parse_message, too_large)
 
 # %% ../nbs/11_serve.ipynb #11-serve-05
 @dataclass
@@ -180,7 +181,7 @@ class Service:
     def __init__(self, settings: Settings):
         self.settings, self.guard, self.metrics = settings, Guard(settings), Metrics()
         self.problem, self.predictor, self.lost, self.uploads = "", None, 0, 0
-        self.links: set[Link] = set()
+        self.links, self.jobs = set(), set()  # open sockets, frames waiting or in work
         self.pool = _new_pool()
         self._load()
 
@@ -197,15 +198,24 @@ class Service:
 
 # %% ../nbs/11_serve.ipynb #11-serve-13
 @patch
-def submit(self: Service, function: Callable, *args) -> asyncio.Future:
-    "Call a function in the pool. The future belongs to the loop, so a frame whose worker hangs can be given up."
-    loop, result = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+async def work(self: Service, function: Callable, *args) -> Any:
+    "What a function gives in the pool. Raises `FrameError` when its worker hangs."
+    job = _Job(function, args, self.pool)
+    self.jobs.add(job)
+    try:
+        self.pool.submit(job).add_done_callback(job.finished)
+        return await job.result
+    finally:
+        self.jobs.discard(job)
 
-    def finished(done: Future) -> None:
-        with contextlib.suppress(RuntimeError): loop.call_soon_threadsafe(_deliver, done, result)
 
-    self.pool.submit(function, *args).add_done_callback(finished)
-    return result
+@patch
+def give_up(self: Service, now: float) -> None:
+    "Tell those whose worker hangs, and let a fresh pool take over from one that has such a worker."
+    lost = [j for j in self.jobs if j.is_lost(now, self.settings.frame_timeout, self.pool)]
+    if any(j.pool is self.pool for j in lost): self.replace_pool()
+    for j in lost:
+        if not j.result.done(): j.result.set_exception(FrameError("worker_lost", "It took too long and was given up. Send the next one."))
 
 
 @patch
@@ -230,11 +240,29 @@ def close(self: Service) -> None:
 def _new_pool() -> ThreadPoolExecutor: return ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="frame")
 
 
-def _deliver(done: Future, result: asyncio.Future) -> None:
-    if result.done(): return
-    if done.cancelled(): result.cancel()
-    elif (e := done.exception()) is not None: result.set_exception(e)
-    else: result.set_result(done.result())
+class _Job:
+    "A call in a pool: when it began, and a future of the loop for its result, which somebody else may set if the worker hangs."
+    def __init__(self, function: Callable, args: tuple, pool: ThreadPoolExecutor):
+        self.function, self.args, self.pool, self.asked, self.began = function, args, pool, time.monotonic(), 0.0
+        self.loop = asyncio.get_running_loop()
+        self.result = self.loop.create_future()
+
+    def __call__(self) -> Any:
+        self.began = time.monotonic()
+        return self.function(*self.args)
+
+    def is_lost(self, now: float, limit: float, pool: ThreadPoolExecutor) -> bool:
+        "Whether it has been in work for too long, or waits in a pool that was left behind. Waiting for its turn is no fault."
+        return now - self.began > limit if self.began else pool is not self.pool and now - self.asked > limit
+
+    def finished(self, done: Future) -> None:
+        with contextlib.suppress(RuntimeError): self.loop.call_soon_threadsafe(self._deliver, done)
+
+    def _deliver(self, done: Future) -> None:
+        if self.result.done(): return
+        if done.cancelled(): self.result.cancel()
+        elif (e := done.exception()) is not None: self.result.set_exception(e)
+        else: self.result.set_result(done.result())
 
 # %% ../nbs/11_serve.ipynb #11-serve-14
 async def _watch_over(service: Service) -> None:
@@ -243,7 +271,7 @@ async def _watch_over(service: Service) -> None:
         await asyncio.sleep(1)
         try:
             now = time.monotonic()
-            if any(link.hangs(now) for link in service.links): service.replace_pool()
+            service.give_up(now)
             for link in list(service.links): link.look(now)
             service.guard.sweep(now)
         except Exception:
@@ -272,8 +300,6 @@ class Link:
         self.heard = time.monotonic()
         frame = message.get("bytes")
         return message.get("text") or "" if frame is None else frame
-
-    def hangs(self, now: float) -> bool: return False
 
     def look(self, now: float) -> None:
         "Close the socket of a client that does not read, or does not speak."
@@ -313,9 +339,9 @@ class Connection(Link):
         super().__init__(socket, service)
         self.version, self.smoothing, self.stream = version, smoothing, _new_stream(service, smoothing)
         self._bucket = service.guard.bucket(self.host)
-        self._pending: tuple[int, str | bytes | FrameError] | None = None
+        self._pending: tuple[int, str | bytes | FrameError | ImageError] | None = None
         self._arrived, self._seq, self._dropped, self._logged, self._refused = asyncio.Event(), 0, 0, 0.0, 0
-        self._receiving, self._work, self._since = None, None, 0.0
+        self._receiving: asyncio.Task | None = None
 
     async def run(self) -> None:
         "Serve until the client leaves or the server stops."
@@ -350,7 +376,7 @@ async def _receive_all(self: Connection) -> None:
             self.service.metrics.dropped.inc()
         fast = not self._bucket.take(self.heard)
         if fast: message = _too_many()
-        elif len(message) > self.settings.max_message_bytes: message = too_large(len(message), self.settings.max_message_bytes)
+        else: message = glance(message, self.settings.max_message_bytes) or message
         self._pending = self._seq, message
         self._arrived.set()
         if fast: await asyncio.sleep(0.1)
@@ -381,9 +407,9 @@ def _too_many() -> FrameError: return FrameError("too_many_frames", "That is too
 
 
 @patch
-async def _answer(self: Connection, message: str | bytes | FrameError) -> Answer:
-    if not isinstance(message, FrameError) and not self.service.guard.total.take(time.monotonic()): message = _too_many()
-    if isinstance(message, FrameError): a = Answer([], {}, error=message)
+async def _answer(self: Connection, message: str | bytes | FrameError | ImageError) -> Answer:
+    if not isinstance(message, ValueError) and not self.service.guard.total.take(time.monotonic()): message = _too_many()
+    if isinstance(message, ValueError): a = Answer([], {}, error=message)
     else:
         with self.service.metrics.queue.track_inprogress(): a = await self._work_on(message)
     self.service.metrics.count(a)
@@ -393,25 +419,12 @@ async def _answer(self: Connection, message: str | bytes | FrameError) -> Answer
 
 @patch
 async def _work_on(self: Connection, message: str | bytes) -> Answer:
-    self._since, self._work = time.monotonic(), self.service.submit(answer, message, self.stream, self.settings)
     try:
-        return await self._work
+        return await self.service.work(answer, message, self.stream, self.settings)
     except Exception as e:
         if not isinstance(e, FrameError): log.exception("A frame could not be processed")
         self.stream = _new_stream(self.service, self.smoothing)
         return Answer([], {}, error=e if isinstance(e, FrameError) else FrameError("internal", "The frame could not be processed. The server's log says why."))
-    finally:
-        self._since = 0.0
-
-
-@patch
-def hangs(self: Connection, now: float) -> bool: return bool(self._since) and now - self._since > self.settings.frame_timeout
-
-
-@patch
-def look(self: Connection, now: float) -> None:
-    if self.hangs(now) and not self._work.done(): self._work.set_exception(FrameError("worker_lost", "The frame took too long and was given up. Send the next one."))
-    Link.look(self, now)
 
 
 @patch
@@ -511,7 +524,7 @@ async def _readiness(service: Service) -> str:
     if service.predictor is None: return "Model not loaded"
     if service.lost >= _LOST_LIMIT: return "Workers were lost"
     try:
-        await asyncio.wait_for(service.submit(int), _ALIVE_WITHIN)
+        await asyncio.wait_for(service.work(int), _ALIVE_WITHIN)
     except asyncio.TimeoutError:
         return "Worker does not answer"
     return "ready"
@@ -599,10 +612,7 @@ async def _predict_upload(request: Request, service: Service) -> Answer:
     try:
         encoded = await _upload(request, UPLOAD_FACTOR * service.settings.max_message_bytes)
         with service.metrics.queue.track_inprogress():
-            return await asyncio.wait_for(service.submit(_predict_file, encoded, service.predictor, service.settings), service.settings.frame_timeout)
-    except asyncio.TimeoutError:
-        service.replace_pool()
-        raise FrameError("worker_lost", "The picture took too long and was given up.") from None
+            return await service.work(_predict_file, encoded, service.predictor, service.settings)
     finally:
         service.uploads -= 1
 

@@ -84,7 +84,7 @@ def test_frames_are_counted_over_all_addresses():
     with ThreadedServer(frames_total=2) as server, server.connect() as ws:
         codes = []
         for _ in range(4):
-            ws.send("{")
+            ws.send(BOMB)
             codes.append(json.loads(ws.recv(5))["error"]["code"])
     assert "too_many_frames" in codes
 
