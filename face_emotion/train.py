@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +211,21 @@ class NotFinite(ArithmeticError):
     "The loss became infinite or no number."
 
 # %% ../nbs/08_train.ipynb #08-train-18
+@contextlib.contextmanager
+def _uninterrupted():
+    "What belongs together is done together: Ctrl-C waits for the end of the block."
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list = []
+    before = signal.signal(signal.SIGINT, lambda *args: caught.append(args))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught: raise KeyboardInterrupt
+
+
 class Keeper(keras.callbacks.Callback):
     "Writes the state after each epoch, and restores what Keras' callbacks remember when a stage goes on."
     _REMEMBER = ("wait", "best", "best_epoch", "cooldown_counter")
@@ -225,17 +241,18 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         s = self.state
-        row = {"epoch": len(s.history) + 1, "stage": self.stage.name, "stage_epoch": epoch + 1, "learning_rate": current_rate(self.model)}
-        row |= {k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy", "ema_val_loss", "ema_val_accuracy") if k in logs}
-        row |= {"seconds": round(time.perf_counter() - self.started, 2), "best": s.best is not None and s.best["epoch"] == len(s.history) + 1}
-        s.history.append(row)
-        s.epoch, s.step = epoch + 1, s.step + self.steps
-        s.stage_done = bool(self.model.stop_training) or s.epoch >= self.stage.epochs
-        s.monitors = {type(c).__name__: {k: _plain(c.__dict__[k]) for k in self._REMEMBER if c.__dict__.get(k) is not None} for c in self.watched}
-        s.weights = f"state-{len(s.history):04}.weights.h5"
-        self.model.save_weights(self.store.folder / s.weights)
-        self.store.write(s)
-        logger.info("%s", ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+        with _uninterrupted():
+            row = {"epoch": len(s.history) + 1, "stage": self.stage.name, "stage_epoch": epoch + 1, "learning_rate": current_rate(self.model)}
+            row |= {k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy", "ema_val_loss", "ema_val_accuracy") if k in logs}
+            row |= {"seconds": round(time.perf_counter() - self.started, 2), "best": s.best is not None and s.best["epoch"] == len(s.history) + 1}
+            s.history.append(row)
+            s.epoch, s.step = epoch + 1, s.step + self.steps
+            s.stage_done = bool(self.model.stop_training) or s.epoch >= self.stage.epochs
+            s.monitors = {type(c).__name__: {k: _plain(c.__dict__[k]) for k in self._REMEMBER if c.__dict__.get(k) is not None} for c in self.watched}
+            s.weights = f"state-{len(s.history):04}.weights.h5"
+            self.model.save_weights(self.store.folder / s.weights)
+            self.store.write(s)
+        logger.info("%s", ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in s.history[-1].items()))
 
 
 def _plain(value): return value.item() if hasattr(value, "item") else value
