@@ -154,7 +154,7 @@ def _name_of(netloc: str) -> str: return netloc[:netloc.index("]") + 1] if netlo
 
 # %% ../nbs/10b_guard.ipynb #10b-guard-19
 MAX_FRAGMENTS = 1024
-_SEND_BUFFER = 256 * 1024  # bytes in the kernel for one client; it would take 4 MB
+_SEND_BUFFER = 64 * 1024  # bytes in the kernel for one client; it would take 4 MB
 _CUT_AFTER = 1.0  # seconds between a close frame that may not be read and the end of the line
 
 
