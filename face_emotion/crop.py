@@ -24,7 +24,6 @@ class ImageError(ValueError):
 
 # %% ../nbs/02_crop.ipynb #02-crop-06
 Image.MAX_IMAGE_PIXELS = None  # our own limit below is the one that speaks
-_UNUSUAL = ("CMYK", "YCCK", "P", "PA", "LA", "La", "RGBa", "I", "F", "LAB", "HSV")
 
 
 def _header(data: bytes, max_pixels: int) -> Image.Image:
@@ -50,9 +49,9 @@ def decode_image(
     "Decode a picture of any colour mode, honouring its EXIF orientation. Raises `ImageError`."
     picture = _header(data, max_pixels)
     if not _is_whole(data, picture.format): raise ImageError("broken_image", "The picture is cut off before its end. Send it again.")
-    if picture.mode in _UNUSUAL or picture.mode.startswith("I;"): return _decode_unusual(picture)
+    if picture.format not in ("JPEG", "MPO") or picture.mode == "CMYK": return _decode_slowly(picture)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return _decode_unusual(picture) if image is None else image
+    return _decode_slowly(picture) if image is None else image
 
 
 def _is_whole(data: bytes, kind: str) -> bool:
@@ -61,8 +60,8 @@ def _is_whole(data: bytes, kind: str) -> bool:
     return kind != "PNG" or b"IEND" in data
 
 
-def _decode_unusual(picture: Image.Image) -> np.ndarray:
-    "The modes that OpenCV reads wrongly or not at all, through Pillow."
+def _decode_slowly(picture: Image.Image) -> np.ndarray:
+    "Everything but usual JPEG, through Pillow: OpenCV reads some modes wrongly, and a broken animated PNG ends its process."
     try:
         orientation = picture.getexif().get(0x0112, 1)
         if picture.mode.startswith("I") or picture.mode == "F":
