@@ -23,9 +23,14 @@ from face_emotion.preprocess import Cropper, Options, PreprocessError, preproces
 RECORDS, KILLS = 1000, 10
 
 
+def _hear_ctrl_c():
+    "A test run that was started in the background ignores Ctrl-C, and its children would too."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def cli(*args, **kwargs) -> subprocess.Popen:
     """`python -m face_emotion.preprocess` with its output piped."""
-    return subprocess.Popen([sys.executable, "-m", "face_emotion.preprocess", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+    return subprocess.Popen(preexec_fn=_hear_ctrl_c, args=[sys.executable, "-m", "face_emotion.preprocess", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
 
 
 def content(out: Path) -> dict[str, bytes]:

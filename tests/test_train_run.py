@@ -18,6 +18,11 @@ CLASSES = ("happy", "sad", "neutral", "embarrassed", "anxiety")
 SETTINGS = {"BACKBONE": "MobileNetV3Small", "IMG_SIZE": "64", "BATCH_SIZE": "10", "EMA_DECAY": "0.5", "DROPOUT_RATE": "0", "LEARNING_RATE_FINETUNE": "0.0001"}
 
 
+def _hear_ctrl_c():
+    "A test run that was started in the background ignores Ctrl-C, and its children would too."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
     "Twelve pictures a class that a network can tell apart: a portrait in five shades."
@@ -36,7 +41,7 @@ def start(faces, out, *args, cwd, **env):
     command = [sys.executable, "-m", "face_emotion.train", "--data", str(faces), "--out", str(out), "--weights", "none", "--formats", ".keras",
                "--epochs-head", "2", "--epochs-finetune", "3", *args]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **SETTINGS, **env}
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(preexec_fn=_hear_ctrl_c, args=command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def history(out): return pd.read_csv(out / "emotion_classifier_5_classes_history.csv")
