@@ -54,7 +54,7 @@ def sha256(
 
 _ENDINGS = (".json", "_fp16.tflite", ".tflite", ".keras", ".h5", ".onnx", "_savedmodel")
 
-
+# %% ../nbs/02a_artefact.ipynb #02a-artefact-06a
 class Artefact:
     "The files of one model. `path` is its stem, any of its files, or a folder that holds exactly one artefact."
     def __init__(self,

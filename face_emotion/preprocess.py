@@ -211,7 +211,7 @@ class Done:
     stat: str | None
     bytes: int | None
 
-
+# %% ../nbs/04_preprocess.ipynb #04-preprocess-22a
 class Journal:
     "The rows so far, by record, in a file that is only appended to."
     def __init__(self,
@@ -320,7 +320,7 @@ def make_plan(
             _plan_one(record, _digest(f"{key}|{occurrences[key]}"), photos, rows, present, owner, options, plan)
     return plan
 
-
+# %% ../nbs/04_preprocess.ipynb #04-preprocess-26a
 def _plan_one(record: Record, key: str, photos: dict, rows: dict[str, Done], present: dict, owner: dict, options: Options, plan: Plan) -> None:
     plan.keys.add(key)
     emotion, reason = _judge(record, options)
@@ -346,7 +346,7 @@ def _plan_one(record: Record, key: str, photos: dict, rows: dict[str, Done], pre
     if same and old.status == "failed" and old.stat == stat: plan.done += 1
     else: plan.jobs.append(Job(record, emotion, photo, key, stat))
 
-
+# %% ../nbs/04_preprocess.ipynb #04-preprocess-26b
 def _finish(record: Record, emotion: str | None, key: str, options: Options) -> dict:
     "A row with the fields by which the journal knows it."
     return make_row(record, emotion, options) | {"_key": key, "_order": [record.label_file, record.index], "_record": _fingerprint(record)}

@@ -239,7 +239,7 @@ def close(self: Service) -> None:
 
 def _new_pool() -> ThreadPoolExecutor: return ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="frame")
 
-
+# %% ../nbs/11_serve.ipynb #11-serve-13a
 class _Job:
     "A call in a pool: when it began, and a future of the loop for its result, which somebody else may set if the worker hangs."
     def __init__(self, function: Callable, args: tuple, pool: ThreadPoolExecutor):
