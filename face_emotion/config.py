@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     backbone: str = Field("MobileNetV3Large", description="network that turns a face into features, see face_emotion.model.BACKBONES")
     lr_schedule: Literal["plateau", "cosine"] = Field("plateau", description="after the warm-up: lowered when val_loss stops falling, or along a cosine")
     class_weights: Literal["sqrt", "balanced", "none"] = Field("sqrt", description="how much more rare classes count")
+    logit_adjustment: float = Field(0.0, ge=0, le=1, description="share of the log of the class frequencies that is taken off the logits when training ends")
     bn_momentum: float = Field(0.99, ge=0, lt=1, description="of the BatchNormalization layers that learn")
     mixed_precision: Literal["auto", "on", "off"] = Field("auto", description="half precision while training; auto is on with a GPU")
     augment: dict[str, float] = Field({}, description='knobs of face_emotion.augment.Augment as JSON, such as {"p_blur": 0.3}')
@@ -146,7 +147,7 @@ def get_settings() -> Settings:
 
 # %% ../nbs/00_config.ipynb #00-config-21
 _RUNNER_ONLY = ("test_mode", "input_path", "model_path")
-_EXPERT = ("backbone", "lr_schedule", "class_weights", "bn_momentum", "mixed_precision", "augment", "cache_images", "seed",
+_EXPERT = ("backbone", "lr_schedule", "class_weights", "logit_adjustment", "bn_momentum", "mixed_precision", "augment", "cache_images", "seed",
            "max_message_bytes", "max_pixels", "max_faces", "frames_per_address", "frames_total", "connections_per_address", "connections_total",
            "idle_timeout", "send_timeout", "frame_timeout", "allowed_origins", "access_token")
 

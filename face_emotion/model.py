@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKBONES', 'STAGES', 'UNFREEZE', 'FORMATS', 'accelerators', 'xla', 'build_model', 'backbone_of', 'load_weights',
-           'freeze_for', 'versions', 'save_artefact', 'Classifier', 'load_artefact', 'bundle', 'main']
+           'freeze_for', 'adjust_logits', 'versions', 'save_artefact', 'Classifier', 'load_artefact', 'bundle', 'main']
 
 # %% ../nbs/07_model.ipynb #07-model-02
 import argparse
@@ -153,6 +153,20 @@ def freeze_for(
     for i, layer in enumerate(base.layers):
         layer.trainable = i >= round(n * (1 - UNFREEZE[stage]))
         if isinstance(layer, keras.layers.BatchNormalization): layer.trainable &= _bn_learns(stage, bn_mode, i >= n * 0.8)
+    return model
+
+# %% ../nbs/07_model.ipynb #07-model-la-2
+def adjust_logits(
+    model: keras.Model, # from `build_model`, changed in place
+    shares: np.ndarray, # (classes,) how often each class was seen in training; above 0
+    tau: float = 1.0, # 0 leaves the model as it is, 1 removes the shares' influence
+) -> keras.Model: # the same model
+    "Take the classes' frequencies off the logits (Menon et al. 2021, arXiv 2007.07314, the post-hoc form)."
+    shares = np.asarray(shares, dtype=np.float64)
+    kernel, bias = model.layers[-1].get_weights()
+    if shares.shape != bias.shape or not (shares > 0).all(): raise ValueError(f"{len(bias)} shares above 0 are needed, one per class, not {shares.tolist()}.")
+    shift = tau * np.log(shares / shares.sum())
+    model.layers[-1].set_weights([kernel, (bias - (shift - shift.mean())).astype(bias.dtype)])
     return model
 
 # %% ../nbs/07_model.ipynb #07-model-24

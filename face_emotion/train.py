@@ -32,7 +32,7 @@ from .augment import Mixer, make_augment
 from .config import Settings, get_settings, settings_or_exit
 from .dataset import Batches, DataError, FaceData, class_weights, from_folders, load_data, stratified, to_tf, validation_tf
 from .log import get_logger, setup_logging
-from .model import FORMATS, accelerators, build_model, freeze_for, save_artefact, xla
+from .model import FORMATS, accelerators, adjust_logits, build_model, freeze_for, save_artefact, xla
 
 # %% ../nbs/08_train.ipynb #08-train-05
 logger = get_logger("train")
@@ -512,6 +512,7 @@ def _finish(status: str, why: str, settings: Settings, data, store: Store, state
 def _export(settings: Settings, data, store: Store, state: State, formats) -> Artefact:
     model = _built(settings, None)
     model.set_weights(load_best(store.folder / state.best["file"]))
+    if settings.logit_adjustment: adjust_logits(model, _shares(data["train"], settings), settings.logit_adjustment)
     metadata = Metadata(class_names=list(settings.class_names), input=(settings.img_size, settings.img_size, 3), framing=data["train"].framing, backbone=settings.backbone,
                         settings={**state.run["settings"], "weights": state.run["weights"]}, data={**state.run["data"], **data["train"].notes},
                         metrics={"validation": {**_scores(model, data["validation"], settings), "epochs": len(state.history), "best": {k: v for k, v in state.best.items() if k != "file"}}})
@@ -519,6 +520,10 @@ def _export(settings: Settings, data, store: Store, state: State, formats) -> Ar
         logger.warning("%s need TensorFlow and are left out; make them with KERAS_BACKEND=tensorflow python -m face_emotion.model --export %s", ", ".join(left), store.stem)
         formats = (".keras", ".h5")
     return save_artefact(model, store.stem, metadata, formats)
+
+
+def _shares(data: FaceData, settings: Settings) -> np.ndarray: # (classes,) as training saw them
+    return np.maximum(data.targets.mean(0) * class_weights(data.targets, settings.class_weights), 1e-3)
 
 
 def _scores(model: keras.Model, data: FaceData, settings: Settings) -> dict:
