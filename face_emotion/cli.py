@@ -113,10 +113,10 @@ def _predict_json(argv: list[str]) -> int:
         print("--json is for one picture: face-emotion predict image --input PATH --json", file=sys.stderr)
         return 2
     try:
-        faces = Predictor(settings.model_path, settings.class_names)(settings.input_path)
+        faces = Predictor(settings.model_path, settings.class_names, min_confidence=settings.min_confidence)(settings.input_path)
     except (ModelError, ImageError, OSError) as e:
         return _failed(e)
-    print(json.dumps({"results": [{"bbox": f.bbox, "emotion": f.emotion, "confidence": round(f.confidence, 4),
+    print(json.dumps({"results": [{"bbox": f.bbox, "emotion": f.label, "confidence": round(f.confidence, 4),
                                    "probabilities": {c: round(v, 4) for c, v in f.probabilities.items()}} for f in faces]}))
     return 0
 

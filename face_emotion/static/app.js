@@ -17,6 +17,7 @@ const TOKEN = new URLSearchParams(window.location.hash.slice(1)).get('token');  
 const COLOURS = {
   happy: '#cd8900', sad: '#747ff0', neutral: '#9397a3', embarrassed: '#ae317c', anxiety: '#2fb582',
   anger: '#cf381c', hurt: '#7551c6',
+  uncertain: '#5b6069',                    // no emotion: what the server answers below its MIN_CONFIDENCE
 };
 const SPARE_COLOURS = ['#3a9fc4', '#8c6d46', '#6f8f2f', '#b5838d', '#4c5fa0'];
 const DARK_INK = '#14171a';
@@ -92,6 +93,7 @@ const TEXT = {
 // Names for pictures uploaded before any hello; the server's own names win.
 const KOREAN_NAMES = {
   happy: '행복', sad: '슬픔', neutral: '중립', embarrassed: '당황', anxiety: '불안', anger: '분노', hurt: '상처',
+  uncertain: '불확실',
 };
 
 const CAMERA_ERRORS = {
