@@ -175,7 +175,7 @@ def draw(
     for f in faces:
         color, (x, y, w, h) = _UNCERTAIN_COLOR if f.uncertain else COLORS[class_names.index(f.emotion) % len(COLORS)], f.bbox
         cv2.rectangle(out, (x, y), (x + w, y + h), color, thickness, cv2.LINE_AA)
-        text = f"{f.label} {f.confidence:.0%}"
+        text = f.label if f.uncertain else f"{f.label} {f.confidence:.0%}"
         (tw, th), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, thickness // 2))
         top = y - th - base if y - th - base >= 0 else y + h
         cv2.rectangle(out, (x, top), (x + tw + 2, top + th + base), color, -1)

@@ -426,6 +426,7 @@ def test_unsure_faces_are_grey_and_said_to_be_so(face_browser, open_page, tmp_pa
             expect(card).to_have_attribute("data-emotion", "uncertain")
             assert list(probabilities(page)) == CLASS_NAMES
             assert page.evaluate("getComputedStyle(document.querySelector('[data-face-id]')).getPropertyValue('--hue')") == "#5b6069"
+            expect(card.locator(".confidence")).to_have_text("")
             for word in ("Uncertain", "불확실"):
                 expect(card.locator(".emotion")).to_have_text(word)
                 page.click("#lang")

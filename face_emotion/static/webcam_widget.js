@@ -144,7 +144,7 @@ class Screen {
     const [left, y, w, h] = face.box;
     const x = flip ? flip - left - w : left;
     const { name, color } = this.verdict(face);
-    const text = `${name} ${Math.round(Math.max(...face.p) * 100)}%`;
+    const text = face.uncertain ? name : `${name} ${Math.round(Math.max(...face.p) * 100)}%`;   // "uncertain 45%" would read as how uncertain
     const tall = 22 * unit;
     const top = y - tall >= 0 ? y - tall : y + h;
     ctx.strokeStyle = ctx.fillStyle = rgb(color);
