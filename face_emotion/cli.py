@@ -27,11 +27,12 @@ _COMMANDS = {
     "train": ("crops to a model: the head first, then the backbone", 
               "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats"),
     "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --limit --seed --update --no-update --card --json"),
+    "robustness": ("what is left of that in bad pictures: blurred, dark, turned, covered", "--model --data --out --limit --seed --card"),
     "info": ("versions, the model and what is installed", "--model --json"),
     "completion": ("the line that switches on completion in your shell", "bash zsh fish"),
 }
 _WORDS = {"predict": ("webcam", "image", "video"), "completion": ("bash", "zsh", "fish")}
-_LAYER = {"preprocess": "train", "train": "train", "evaluate": "train"}
+_LAYER = {"preprocess": "train", "train": "train", "evaluate": "train", "robustness": "train"}
 
 # %% ../nbs/13_cli.ipynb #13-cli-06
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from .artefact import Artefact, ModelError
 from .augment import blur, jpeg, shrink
 from .crop import Framing, crop_square
-from .dataset import DataError, FaceData, load_data, stratified, validation_arrays
+from .dataset import DataError, FaceData, load_data, stratified
 from .detect import Detector, FaceDetector
-from .evaluate import headline, part_name, tempered, write_part
+from .evaluate import answers, headline, part_name, tempered, write_part
 from .log import get_logger, setup_logging
 from .model import Classifier, load_artefact
 
@@ -78,16 +78,20 @@ def shifted(
 _BORDER = 0.25 # of the side, around a crop in which a face is looked for
 
 
+def _look(image: np.ndarray, detector: Detector) -> np.ndarray: # (468, 2), all nan without a face
+    border = round(_BORDER * image.shape[0])
+    faces = [f for f in detector(cv2.copyMakeBorder(image, *[border] * 4, cv2.BORDER_REPLICATE)) if f.landmarks is not None]
+    if not faces: return np.full((468, 2), np.nan)
+    return (max(faces, key=lambda f: f.box[2] - f.box[0]).landmarks[:, :2] - border) / image.shape[0]
+
+
 def find_landmarks(
-    images: np.ndarray, # (n, s, s, 3) uint8 face crops
+    images: Iterable[np.ndarray], # square face crops, (s, s, 3) uint8
     detector: Detector | None = None, # default: MediaPipe's models
 ) -> np.ndarray | None: # (n, 468, 2) x y as shares of the side; None when no crop shows a face
     "Face Mesh of every crop."
-    detector, side = detector or FaceDetector(), images.shape[1]
-    border, found = round(_BORDER * side), np.full((len(images), 468, 2), np.nan)
-    for i, image in enumerate(images):
-        faces = [f for f in detector(cv2.copyMakeBorder(image, *[border] * 4, cv2.BORDER_REPLICATE)) if f.landmarks is not None]
-        if faces: found[i] = (max(faces, key=lambda f: f.box[2] - f.box[0]).landmarks[:, :2] - border) / side
+    detector = detector or FaceDetector()
+    found = np.stack([_look(image, detector) for image in images])
     seen = ~np.isnan(found[:, 0, 0])
     if not seen.any(): return None
     found[~seen] = np.median(found[seen], 0)
@@ -121,7 +125,7 @@ def glasses(
     left, right = (p[list(corners)].mean(0) for corners in _EYES)
     along = (right - left) / max(np.linalg.norm(right - left), 1e-6)
     eye, angle = np.linalg.norm(right - left) / 2.2, np.degrees(np.arctan2(along[1], along[0]))
-    axes, width = np.array([0.72, 0.56]) * eye, max(1, round(0.13 * eye))
+    axes, width = np.array([0.72, 0.56]) * eye, max(1, round(0.1 * eye))
     lenses = out.copy()
     for centre in (left, right): _ellipse(lenses, centre, axes, angle, (22, 22, 24) if dark else (235, 240, 245), -1)
     out = cv2.addWeighted(lenses, 0.94 if dark else 0.12, out, 0.06 if dark else 0.88, 0)
@@ -254,8 +258,8 @@ def measure_robustness(
     "Every condition on the same faces, one view each. Raises `ModelError` when the classes differ."
     meta = classifier.metadata
     if list(data.class_names) != meta.class_names: raise ModelError(f"The model answers {','.join(meta.class_names)}, the data are labelled {','.join(data.class_names)}.")
-    pictures = validation_arrays(data, meta.input[0])
-    before, points = tempered(classifier(pictures), meta.temperature), find_landmarks(pictures, detector)
+    before = tempered(answers(classifier, data), meta.temperature)
+    points = find_landmarks((data.image(i, meta.input[0]) for i in range(len(data))), detector)
     todo = [c for c in conditions(meta.framing.align) if points is not None or not c.needs_landmarks]
     if points is None: logger.warning("No face was found in any crop: glasses and mask are left out")
     rows = [_row("as it is", before, before, data.labels, False, seed)]
