@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['logger', 'answers', 'tempered', 'calibration', 'headline', 'intervals', 'per_class', 'fit_temperature', 'coverage',
            'subgroups', 'plot_confusion', 'plot_curves', 'plot_reliability', 'plot_coverage', 'plot_hardest',
-           'grad_cam', 'plot_grad_cam', 'measure', 'model_card', 'evaluate', 'write_part', 'part_name', 'main']
+           'grad_cam', 'plot_grad_cam', 'measure', 'model_card', 'evaluate', 'check_card', 'write_part', 'part_name',
+           'main']
 
 # %% ../nbs/09_evaluate.ipynb #09-evaluate-02
 import argparse
@@ -370,6 +371,11 @@ def _store(classifier: Classifier, report: dict, fitted: bool) -> None:
     classifier.artefact.write_metadata(meta.model_copy(update={"metrics": results, "temperature": round(report["temperature"]["value"], 4) if fitted else meta.temperature}))
 
 # %% ../nbs/09_evaluate.ipynb #09-evaluate-38b
+def check_card(card: str | Path | None) -> None:
+    "Raise `DataError` when a card that was asked for is not there: better before the measuring than after it."
+    if card and not Path(card).is_file(): raise DataError(f"There is no model card {card}. Give a Markdown file with --card, or leave it out: the report has a card of its own.")
+
+
 def write_part(
     card: str | Path, # a Markdown file
     name: str, # of the part, such as "coverage fer2013plus_test"
@@ -377,7 +383,7 @@ def write_part(
 ) -> None:
     "Put a measured part into a card, in its place or at the end. Raises `DataError` when there is no such file."
     card, start, end = Path(card), f"<!-- measured: {name} -->", f"<!-- end of {name} -->"
-    if not card.is_file(): raise DataError(f"There is no model card {card}. Give a Markdown file with --card, or leave it out: the report has a card of its own.")
+    check_card(card)
     old = card.read_text(encoding="utf-8")
     head, found, rest = old.partition(start)
     _, closed, tail = rest.partition(end)
@@ -404,6 +410,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     setup_logging()
     try:
+        check_card(args.card)
         classes = load_artefact(args.model).metadata.class_names
         data = load_data(args.data, tuple(classes), args.limit, split=False)
         report = evaluate(args.model, data, args.out, args.update if args.update is not None else args.model != "bundled", args.seed)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'darker', 'cast', 'turned', 'shifted', 'find_landmarks', 'glasses', 'mask', 'Condition', 'conditions',
            'changed', 'plot_conditions', 'paired', 'measure_robustness', 'table', 'robustness_lines', 'plot_changes',
-           'robustness', 'main']
+           'some_of_each', 'robustness', 'main']
 
 # %% ../nbs/09a_robustness.ipynb #09a-robustness-02
 import argparse
@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from .artefact import Artefact, ModelError
 from .augment import blur, jpeg, shrink
 from .crop import Framing, crop_square
-from .dataset import DataError, FaceData, load_data, stratified
+from .dataset import DataError, FaceData, load_data
 from .detect import Detector, FaceDetector
-from .evaluate import answers, headline, part_name, tempered, write_part
+from .evaluate import answers, check_card, headline, part_name, tempered, write_part
 from .log import get_logger, setup_logging
 from .model import Classifier, load_artefact
 
@@ -200,7 +200,7 @@ def plot_conditions(image: np.ndarray, size: int, framing: Framing, align: bool 
     points = find_landmarks(cv2.resize(image, (size, size))[None])
     shown = [("as it is", cv2.resize(image, (size, size)))] + [(c.name, changed(image, c, size, framing, None if points is None else points[0])) for c in conditions(align) if points is not None or not c.needs_landmarks]
     columns = 6
-    fig = Figure(figsize=(8.4, 1.6 * -(-len(shown) // columns)), layout="constrained", dpi=80)
+    fig = Figure(figsize=(7.8, 1.5 * -(-len(shown) // columns)), layout="constrained", dpi=80)
     axes = fig.subplots(-(-len(shown) // columns), columns).ravel()
     for ax in axes: ax.axis("off")
     for ax, (name, picture) in zip(axes, shown):
@@ -302,19 +302,30 @@ def plot_changes(report: dict) -> Figure: # from `measure_robustness`
     return fig
 
 # %% ../nbs/09a_robustness.ipynb #09a-robustness-31
+def some_of_each(
+    data: FaceData, # any labelled faces
+    per_class: int, # at most this many faces of a class
+    seed: int = 0, # the same seed gives the same faces
+) -> FaceData:
+    "The data with frequent classes cut back, so that rare ones count as much."
+    shuffled = np.random.default_rng(seed).permutation(len(data))
+    return data.take(np.sort(np.concatenate([shuffled[data.labels[shuffled] == c][:per_class] for c in range(len(data.class_names))])))
+
+
 def robustness(
     model: str | Path = "bundled", # an artefact, or one file of it
     data: dict[str, FaceData] | None = None, # labelled faces by split, as `load_data` gives them
     out: str | Path = "reports", # folder of the report
-    limit: int | None = None, # at most this many faces, in proportion to the classes
-    seed: int = 0, # of noise, intervals and the limit
+    per_class: int | None = None, # at most this many faces of a class, default: all
+    seed: int = 0, # of noise, intervals and the choice of faces
     card: str | Path | None = None, # a model card that gets the table; default: the one of `evaluate` in `out`, if there is one
 ) -> dict: # the report
     "Measure a model under every condition, and write robustness.json, robustness.md and robustness.png. Raises `ModelError` or `DataError`."
+    check_card(card)
     artefact, out = Artefact(model), Path(out)
     classifier = load_artefact(model, kind=".tflite" if artefact.file(".tflite").is_file() else None)
     split = next(s for s in ("test", "validation", "all", "train") if s in data)
-    faces = data[split].take(stratified(data[split], limit, seed)) if limit else data[split]
+    faces = some_of_each(data[split], per_class, seed) if per_class else data[split]
     report = {**measure_robustness(classifier, faces, seed), "split": split}
     out.mkdir(parents=True, exist_ok=True)
     (out / "robustness.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -332,14 +343,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="bundled", metavar="PATH|bundled", help="an artefact or one of its files")
     parser.add_argument("--data", required=True, metavar="DIR|MANIFEST|NPZ", help="labelled faces")
     parser.add_argument("--out", default="reports", help="folder of the report, default reports")
-    parser.add_argument("--limit", type=int, help="use at most this many faces, in proportion to the classes")
-    parser.add_argument("--seed", type=int, default=0, help="of noise, intervals and the limit")
+    parser.add_argument("--per-class", type=int, metavar="N", help="use at most so many faces of each class, default all")
+    parser.add_argument("--seed", type=int, default=0, help="of noise, intervals and the choice of faces")
     parser.add_argument("--card", metavar="MD", help="put the table into this model card; default: that of the report, if evaluate has written one there")
     args = parser.parse_args(argv)
     setup_logging()
     try:
         data = load_data(args.data, tuple(Artefact(args.model).metadata.class_names), split=False)
-        report = robustness(args.model, data, args.out, args.limit, args.seed, args.card)
+        report = robustness(args.model, data, args.out, args.per_class, args.seed, args.card)
     except (ModelError, DataError) as e:
         print(e, file=sys.stderr)
         return 1
