@@ -26,12 +26,13 @@ _COMMANDS = {
                    "--source --out --label-rule --val-fraction --class-names --margin --size --quality --seed --workers --engine --limit --dry-run --overwrite"),
     "train": ("crops to a model: the head first, then the backbone", 
               "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats"),
-    "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --limit --seed --update --no-update --json"),
+    "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --limit --seed --update --no-update --card --json"),
+    "robustness": ("what is left of that in bad pictures: blurred, dark, turned, covered", "--model --data --out --per-class --seed --card"),
     "info": ("versions, the model and what is installed", "--model --json"),
     "completion": ("the line that switches on completion in your shell", "bash zsh fish"),
 }
 _WORDS = {"predict": ("webcam", "image", "video"), "completion": ("bash", "zsh", "fish")}
-_LAYER = {"preprocess": "train", "train": "train", "evaluate": "train"}
+_LAYER = {"preprocess": "train", "train": "train", "evaluate": "train", "robustness": "train"}
 
 # %% ../nbs/13_cli.ipynb #13-cli-06
 def _parser() -> argparse.ArgumentParser:
@@ -113,10 +114,10 @@ def _predict_json(argv: list[str]) -> int:
         print("--json is for one picture: face-emotion predict image --input PATH --json", file=sys.stderr)
         return 2
     try:
-        faces = Predictor(settings.model_path, settings.class_names)(settings.input_path)
+        faces = Predictor(settings.model_path, settings.class_names, min_confidence=settings.min_confidence)(settings.input_path)
     except (ModelError, ImageError, OSError) as e:
         return _failed(e)
-    print(json.dumps({"results": [{"bbox": f.bbox, "emotion": f.emotion, "confidence": round(f.confidence, 4),
+    print(json.dumps({"results": [{"bbox": f.bbox, "emotion": f.label, "confidence": round(f.confidence, 4),
                                    "probabilities": {c: round(v, 4) for c, v in f.probabilities.items()}} for f in faces]}))
     return 0
 

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .artefact import Artefact, ModelError
-from .config import Settings, settings_or_exit
+from .config import UNCERTAIN, Settings, settings_or_exit
 from .crop import ImageError, crop_face, load_image, to_input
 from .detect import Face, FaceDetector, FaceTracker
 from .litert import Cores, LiteRTModel
@@ -67,6 +67,12 @@ class FacePrediction:
     confidence: float # its probability
     probabilities: dict[str, float] # of each class, in the model's order
     face_id: int | None = None # stable in a stream, None in single pictures
+    uncertain: bool = False # whether the confidence is below the predictor's `min_confidence`
+
+    @property
+    def label(self) -> str:
+        "What to show: the emotion, or `uncertain`."
+        return UNCERTAIN if self.uncertain else self.emotion
 
     @property
     def bbox(self) -> list[int]: # x y w h
@@ -82,10 +88,11 @@ class Predictor:
                  class_names: Iterable[str] | None = None, # refuse a model with other classes (`ModelError`)
                  detector: FaceDetector | None = None, # default: MediaPipe's models
                  cores: Cores | None = None, # frames in work and threads, default: all cores for one frame, one each for several
+                 min_confidence: float = 0.0, # 0 to 1: faces whose confidence is below it are marked `uncertain`
                 ):
         artefact = Artefact(model)
         if class_names is not None: artefact.require_classes(class_names)
-        self.cores, self.metadata = cores or Cores(), artefact.metadata
+        self.cores, self.metadata, self.min_confidence = cores or Cores(), artefact.metadata, min_confidence
         self.classifier, self.detector = Classifier(artefact, self.cores), detector or FaceDetector(cores=self.cores)
         self.class_names, self.size = list(self.metadata.class_names), self.metadata.input[0]
 
@@ -105,7 +112,7 @@ class Predictor:
     def _describe(self, face: Face, p: np.ndarray) -> FacePrediction:
         i = int(p.argmax())
         return FacePrediction(tuple(float(v) for v in face.box), float(face.score), self.class_names[i], float(p[i]),
-                              {c: float(v) for c, v in zip(self.class_names, p)}, face.face_id)
+                              {c: float(v) for c, v in zip(self.class_names, p)}, face.face_id, bool(p[i] < self.min_confidence))
 
     def classify(self,
                  crops: np.ndarray, # (n, h, w, 3) uint8 RGB face crops, any h and w
@@ -153,6 +160,7 @@ class FaceStream:
 
 # %% ../nbs/10_predict.ipynb #10-predict-21
 COLORS = ((46, 160, 67), (56, 118, 214), (120, 124, 133), (226, 139, 25), (146, 84, 200), (207, 58, 58), (20, 160, 170))
+_UNCERTAIN_COLOR = (82, 85, 92)
 
 
 def draw(
@@ -165,9 +173,9 @@ def draw(
     unit = max(image.shape[0], image.shape[1]) / 640
     thickness, scale = max(1, round(2 * unit)), max(0.35, 0.55 * unit)
     for f in faces:
-        color, (x, y, w, h) = COLORS[class_names.index(f.emotion) % len(COLORS)], f.bbox
+        color, (x, y, w, h) = _UNCERTAIN_COLOR if f.uncertain else COLORS[class_names.index(f.emotion) % len(COLORS)], f.bbox
         cv2.rectangle(out, (x, y), (x + w, y + h), color, thickness, cv2.LINE_AA)
-        text = f"{f.emotion} {f.confidence:.0%}"
+        text = f.label if f.uncertain else f"{f.label} {f.confidence:.0%}"
         (tw, th), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, thickness // 2))
         top = y - th - base if y - th - base >= 0 else y + h
         cv2.rectangle(out, (x, top), (x + tw + 2, top + th + base), color, -1)
@@ -189,7 +197,7 @@ class RowWriter:
     def add(self, frame: int, seconds: float, faces: list[FacePrediction]) -> None:
         "The rows of one frame."
         for f in faces:
-            self._csv.writerow([frame, f"{seconds:.3f}", f.face_id, json.dumps([round(v, 1) for v in f.box]), f.emotion, f"{f.confidence:.4f}",
+            self._csv.writerow([frame, f"{seconds:.3f}", f.face_id, json.dumps([round(v, 1) for v in f.box]), f.label, f"{f.confidence:.4f}",
                                 *(f"{v:.4f}" for v in f.probabilities.values())])
         if not faces: self._csv.writerow([frame, f"{seconds:.3f}"] + [""] * (4 + len(self.class_names)))
         self.rows += max(1, len(faces))
@@ -320,7 +328,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace, settings: Settings) -> list[Path]:
     "Do what the command line and the settings ask for; returns the files written."
-    predictor = Predictor(settings.model_path, settings.class_names)
+    predictor = Predictor(settings.model_path, settings.class_names, min_confidence=settings.min_confidence)
     if settings.test_mode == "webcam":
         run_webcam(int(args.input) if args.input else 0, predictor)
         return []

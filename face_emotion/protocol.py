@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
 from . import __version__
-from .config import LABELS_KO
+from .config import LABELS_KO, UNCERTAIN, UNCERTAIN_KO
 from .crop import ImageError, decode_image, load_image, upright
 from .predict import FacePrediction
 
@@ -192,7 +192,7 @@ def glance(
 def describe_face(face: FacePrediction, version: str = V2) -> dict:
     "A face as the protocol has it."
     out = {"bbox": face.bbox, "emotion": face.emotion, "confidence": round(face.confidence, 5), "probabilities": {c: round(v, 5) for c, v in face.probabilities.items()}}
-    return out if version == V1 else {**out, "face_id": face.face_id, "score": round(face.score, 4)}
+    return out if version == V1 else {**out, "emotion": face.label, "face_id": face.face_id, "score": round(face.score, 4)}
 
 
 def describe_error(code: str, message: str) -> dict:
@@ -206,7 +206,7 @@ def hello(
     max_pixels: int, # of a picture
 ) -> dict:
     "The first message of version 2."
-    return {"type": "hello", "protocol": V2, "version": __version__, "class_names": class_names, "labels_ko": {c: LABELS_KO.get(c, c) for c in class_names},
+    return {"type": "hello", "protocol": V2, "version": __version__, "class_names": class_names, "labels_ko": {**{c: LABELS_KO.get(c, c) for c in class_names}, UNCERTAIN: UNCERTAIN_KO},
             "limits": {"max_bytes": max_bytes, "max_pixels": max_pixels}, "frame_width": FRAME_WIDTH}
 
 # %% ../nbs/10a_protocol.ipynb #10a-protocol-26
@@ -230,6 +230,8 @@ class FaceV1(_Strict):
 
 class FaceV2(FaceV1):
     "A face in version 2."
+    emotion: str = Field(description=f"the class of highest probability, or `{UNCERTAIN}` when that is below MIN_CONFIDENCE")
+    confidence: float = Field(ge=0, le=1, description="the highest probability, whatever the emotion says")
     face_id: int | None = Field(description="stays while the face is in view; null in single pictures")
     score: float = Field(ge=0, le=1, description="how sure the detector is of the face")
 
@@ -275,7 +277,7 @@ class Hello(_Strict):
     protocol: str
     version: str
     class_names: list[str]
-    labels_ko: dict[str, str]
+    labels_ko: dict[str, str] = Field(description=f"Korean words for the classes and for `{UNCERTAIN}`")
     limits: HelloLimits
     frame_width: int = Field(description="scale frames to this; larger ones gain nothing")
 

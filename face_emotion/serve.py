@@ -187,7 +187,7 @@ class Service:
 
     def _load(self) -> None:
         try:
-            predictor = Predictor(self.settings.model_path, self.settings.class_names)
+            predictor = Predictor(self.settings.model_path, self.settings.class_names, min_confidence=self.settings.min_confidence)
             predictor.detector.max_faces = self.settings.max_faces
             predictor.classify(np.zeros((1, 8, 8, 3), np.uint8))
             self.predictor = predictor

@@ -21,7 +21,7 @@ import numpy as np
 import traitlets
 from fastcore.basics import patch
 
-from .config import LABELS_KO
+from .config import LABELS_KO, UNCERTAIN, UNCERTAIN_KO, get_settings
 from .crop import ImageError, decode_image
 from .log import get_logger
 from .predict import COLORS, FacePrediction, Predictor
@@ -68,7 +68,7 @@ class Seen:
 
     def __repr__(self) -> str:
         size = "" if self.frame is None else f"{self.frame.shape[1]}×{self.frame.shape[0]} pixels, "
-        return f"Seen({size}{', '.join(f'{f.emotion} {f.confidence:.2f}' for f in self.faces) or 'no face'})"
+        return f"Seen({size}{', '.join(f'{f.label} {f.confidence:.2f}' for f in self.faces) or 'no face'})"
 
     @property
     def results(self) -> "pd.DataFrame":
@@ -79,7 +79,7 @@ class Seen:
 def _table(seen: list[Seen], class_names: list[str] = ()) -> "pd.DataFrame":
     import pandas as pd
     rows = [{"time": pd.Timestamp(s.time, unit="s"), "face_id": f.face_id, "box": tuple(round(v, 1) for v in f.box),
-             "emotion": f.emotion, "confidence": f.confidence, **f.probabilities} for s in seen for f in s.faces]
+             "emotion": f.label, "confidence": f.confidence, **f.probabilities} for s in seen for f in s.faces]
     return pd.DataFrame(rows, columns=None if rows else ["time", "face_id", "box", "emotion", "confidence", *class_names])
 
 # %% ../nbs/12_webcam.ipynb #12-webcam-14
@@ -105,11 +105,12 @@ class Webcam(anywidget.AnyWidget):
                  predictor: Predictor | None = None, # instead of `model`: one that is loaded already
                  smoothing: float = 0.5, # 0 to below 1: weight of the past in the probabilities
                  history: int = 3000, # frames that `history` keeps
+                 min_confidence: float | None = None, # faces whose confidence is below it are shown as uncertain; None: MIN_CONFIDENCE. A `predictor` brings its own
                  **kwargs, # frame_width, quality, in_flight, mirror, lang ("en", "ko" or "": the browser's), layout
                 ):
-        self._predictor = predictor or Predictor(model)
+        self._predictor = predictor or Predictor(model, min_confidence=get_settings().min_confidence if min_confidence is None else min_confidence)
         names = self._predictor.class_names
-        super().__init__(key=uuid4().hex, class_names=names, labels_ko={c: LABELS_KO.get(c, c) for c in names}, colors=[list(c) for c in COLORS], **kwargs)
+        super().__init__(key=uuid4().hex, class_names=names, labels_ko={**{c: LABELS_KO.get(c, c) for c in names}, UNCERTAIN: UNCERTAIN_KO}, colors=[list(c) for c in COLORS], **kwargs)
         self._smoothing, self._past, self._frames = smoothing, deque(maxlen=history), _Newest(self._answer)
         self._stream = self._predictor.stream(smoothing)
         self.passed_over = 0
@@ -140,7 +141,7 @@ class Webcam(anywidget.AnyWidget):
 
 # %% ../nbs/12_webcam.ipynb #12-webcam-16
 def _wire(face: FacePrediction) -> dict:
-    return {"box": face.bbox, "id": face.face_id, "p": [round(v, 4) for v in face.probabilities.values()]}
+    return {"box": face.bbox, "id": face.face_id, "p": [round(v, 4) for v in face.probabilities.values()], "uncertain": face.uncertain}
 
 
 @patch

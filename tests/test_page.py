@@ -53,15 +53,16 @@ WAIT_MS = 30_000
 class Server:
     "The real server as a process of its own, which can be killed and started again on its port."
 
-    def __init__(self, folder):
+    def __init__(self, folder, **settings):
         self.folder = folder
+        self.settings = settings
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.process = None
 
     def start(self):
         command = [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(self.port)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.settings}
         with open(self.folder / "server.txt", "ab") as output:
             self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=output, stderr=output)
         self.wait_until_ready()
@@ -409,6 +410,29 @@ def test_picture_gives_a_card(plain_browser, open_page):
     assert sum(probabilities(page).values()) == pytest.approx(1, abs=0.02)
     expect(page.locator("#picture")).to_be_visible()
     expect(page.locator("#latency")).to_have_text(re.compile(r"\d+ ms"))
+
+
+def test_unsure_faces_are_grey_and_said_to_be_so(face_browser, open_page, tmp_path):
+    "MIN_CONFIDENCE: a picture before any hello, then the camera, in both languages."
+    strict = Server(tmp_path, MIN_CONFIDENCE="1")
+    strict.start()
+    try:
+        page = open_page(face_browser, strict.url).page
+        card = page.locator("[data-face-id]").first
+        upload(page, picture_bytes())
+        for start in (lambda: None, lambda: start_camera(page)):
+            start()
+            wait_for_face(page)
+            expect(card).to_have_attribute("data-emotion", "uncertain")
+            assert list(probabilities(page)) == CLASS_NAMES
+            assert page.evaluate("getComputedStyle(document.querySelector('[data-face-id]')).getPropertyValue('--hue')") == "#5b6069"
+            expect(card.locator(".confidence")).to_have_text("")
+            for word in ("Uncertain", "불확실"):
+                expect(card.locator(".emotion")).to_have_text(word)
+                page.click("#lang")
+        page.screenshot(path=os.environ.get("UNSURE_SCREENSHOT", tmp_path / "unsure.png"))
+    finally:
+        strict.kill()
 
 
 @pytest.mark.parametrize("event, field, kind", [("drop", "dataTransfer", "DragEvent"), ("paste", "clipboardData", "ClipboardEvent")])

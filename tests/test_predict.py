@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*args: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-    clean = {k: v for k, v in os.environ.items() if k not in ("TEST_MODE", "INPUT_PATH", "MODEL_PATH", "DISPLAY", "WAYLAND_DISPLAY")}
+    clean = {k: v for k, v in os.environ.items() if k not in ("TEST_MODE", "INPUT_PATH", "MODEL_PATH", "MIN_CONFIDENCE", "DISPLAY", "WAYLAND_DISPLAY")}
     return subprocess.run([sys.executable, "-m", "face_emotion.predict", *args], cwd=cwd, env={**clean, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True, timeout=120)
 
 
@@ -45,6 +45,13 @@ def test_picture(folder, tmp_path):
     assert any("face_emotion.predict - INFO" in p.read_text(encoding="utf-8") for p in (tmp_path / "logs").iterdir())
 
 
+def test_unsure_faces_are_written_as_such(folder, tmp_path):
+    done = run("image", "--input", str(folder / "웃음.png"), "--output", str(tmp_path), cwd=tmp_path, MIN_CONFIDENCE="1")
+    assert done.returncode == 0, done.stderr
+    [row] = rows(tmp_path / "웃음_emotions.csv")
+    assert row["emotion"] == "uncertain" and float(row["happy"]) == pytest.approx(float(row["confidence"]))
+
+
 def test_video_from_the_environment_keeps_frames_without_a_face(folder, tmp_path):
     import pyarrow.parquet
     done = run("--output", str(tmp_path), cwd=tmp_path, TEST_MODE="video", INPUT_PATH=str(folder / "film.mp4"))
@@ -64,7 +71,8 @@ def test_video_from_the_environment_keeps_frames_without_a_face(folder, tmp_path
     (("webcam", "--input", "63"), {}, "There is no camera 63"),
     (("image", "--input", "none.png", "--model", "models/none"), {}, "No model at"),
     (("image", "--input", "none.png"), {"CLASS_NAMES": "sad,happy"}, "CLASS_NAMES asks for sad,happy"),
-    (("image",), {"TEST_MODE": "radio", "BATCH_SIZE": "x"}, "BATCH_SIZE='x'")])
+    (("image",), {"TEST_MODE": "radio", "BATCH_SIZE": "x"}, "BATCH_SIZE='x'"),
+    (("image", "--input", "none.png"), {"MIN_CONFIDENCE": "60%"}, "MIN_CONFIDENCE='60%'")])
 def test_mistakes_are_told_in_words(tmp_path, args, env, message):
     done = run(*args, cwd=tmp_path, **env)
     assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr

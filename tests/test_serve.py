@@ -52,6 +52,22 @@ def test_old_client_that_names_the_old_protocol(server):
         assert list(answer) == ["results"]
 
 
+def test_unsure_answers_reach_new_clients_only(server, tmp_path):
+    "MIN_CONFIDENCE from the environment: the old API answers as ever, byte for byte."
+    def old(url):
+        with connect(url) as ws:
+            ws.send(as_text(portrait()))
+            return ws.recv(20)
+    with ServerProcess(tmp_path, MIN_CONFIDENCE="1") as strict:
+        assert old(strict.ws) == old(server.ws)
+        with connect(strict.ws, subprotocols=["emotion.v2"]) as ws:
+            assert json.loads(ws.recv(5))["class_names"] == CLASSES
+            ws.send(portrait())
+            validate(answer := json.loads(ws.recv(20)), schema_of("AnswerV2"))
+        [face] = answer["results"]
+        assert face["emotion"] == "uncertain" and list(face["probabilities"]) == CLASSES and face["confidence"] == max(face["probabilities"].values())
+
+
 def test_connections_have_faces_of_their_own(server):
     "Three sockets, interleaved: each counts its faces from one, and each face keeps its number."
     pictures = {"a": portrait(), "b": pair(), "c": portrait()}

@@ -17,7 +17,9 @@ const TOKEN = new URLSearchParams(window.location.hash.slice(1)).get('token');  
 const COLOURS = {
   happy: '#cd8900', sad: '#747ff0', neutral: '#9397a3', embarrassed: '#ae317c', anxiety: '#2fb582',
   anger: '#cf381c', hurt: '#7551c6',
+  uncertain: '#5b6069',
 };
+const UNCERTAIN = 'uncertain';              // what the server answers below its MIN_CONFIDENCE
 const SPARE_COLOURS = ['#3a9fc4', '#8c6d46', '#6f8f2f', '#b5838d', '#4c5fa0'];
 const DARK_INK = '#14171a';
 const LIGHT_INK = '#ffffff';
@@ -92,6 +94,7 @@ const TEXT = {
 // Names for pictures uploaded before any hello; the server's own names win.
 const KOREAN_NAMES = {
   happy: '행복', sad: '슬픔', neutral: '중립', embarrassed: '당황', anxiety: '불안', anger: '분노', hurt: '상처',
+  uncertain: '불확실',
 };
 
 const CAMERA_ERRORS = {
@@ -255,6 +258,11 @@ function percent(probability) {
   return `${Math.round(probability * 100)}%`;
 }
 
+// "Uncertain 45%" would read as how uncertain it is.
+function sureness(face) {
+  return face.emotion === UNCERTAIN ? '' : percent(face.confidence);
+}
+
 function drawOverlay() {
   const { clientWidth: width, clientHeight: height } = overlay;
   const ratio = window.devicePixelRatio || 1;
@@ -299,8 +307,8 @@ function labelOf(face, index) {
   const several = page.answer.results.length > 1;
   const parts = [emotionName(face.emotion)];
   if (several) parts.unshift(faceKey(face, index), '·');
-  if (!several || !isNarrow()) parts.push(percent(face.confidence));
-  return parts.join(' ');
+  if (!several || !isNarrow()) parts.push(sureness(face));
+  return parts.join(' ').trim();
 }
 
 function isNarrow() {
@@ -365,7 +373,7 @@ function fillCard(card, face) {
   card.dataset.emotion = face.emotion;
   card.style.setProperty('--hue', colourOf(face.emotion));
   card.querySelector('.emotion').textContent = emotionName(face.emotion);
-  card.querySelector('.confidence').textContent = percent(face.confidence);
+  card.querySelector('.confidence').textContent = sureness(face);
   for (const bar of card.querySelectorAll('[data-probability]')) {
     const probability = face.probabilities[bar.dataset.probability] ?? 0;
     bar.dataset.value = probability;

@@ -38,6 +38,8 @@ const RATE_MS = 2000;           // answers are counted over this time
 const PAINT_MS = 120;           // bars, history and numbers change no more often; boxes follow every answer
 const LARGEST_UPLOAD = 4e6;     // bytes; a larger picture is made smaller before it is sent
 const UPLOAD_SIDE = 2048;
+const UNCERTAIN = "uncertain";  // as face_emotion.config has it
+const GREY = [82, 85, 92];
 
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const rgb = (color) => `rgb(${color.join(" ")})`;
@@ -104,6 +106,13 @@ class Screen {
     return this.model.get("class_names").map((name) => (this.lang === "ko" ? labels[name] ?? name : name));
   }
 
+  // What is shown of a face: a grey box and no emotion, if Python says that the model is not sure.
+  verdict(face) {
+    const best = face.p.indexOf(Math.max(...face.p));
+    if (!face.uncertain) return { best, key: this.model.get("class_names")[best], name: this.names()[best], color: this.color(best) };
+    return { best: -1, key: UNCERTAIN, name: this.lang === "ko" ? this.model.get("labels_ko")[UNCERTAIN] ?? UNCERTAIN : UNCERTAIN, color: GREY };
+  }
+
   color(i) {
     const colors = this.model.get("colors");
     return colors[i % colors.length];
@@ -134,11 +143,11 @@ class Screen {
   drawFace(ctx, face, flip, unit) {
     const [left, y, w, h] = face.box;
     const x = flip ? flip - left - w : left;
-    const best = face.p.indexOf(Math.max(...face.p));
-    const text = `${this.names()[best]} ${Math.round(face.p[best] * 100)}%`;
+    const { name, color } = this.verdict(face);
+    const text = face.uncertain ? name : `${name} ${Math.round(Math.max(...face.p) * 100)}%`;   // "uncertain 45%" would read as how uncertain
     const tall = 22 * unit;
     const top = y - tall >= 0 ? y - tall : y + h;
-    ctx.strokeStyle = ctx.fillStyle = rgb(this.color(best));
+    ctx.strokeStyle = ctx.fillStyle = rgb(color);
     ctx.strokeRect(x, y, w, h);
     ctx.fillRect(x - ctx.lineWidth / 2, top, ctx.measureText(text).width + 12 * unit, tall);
     ctx.fillStyle = "white";
@@ -166,10 +175,10 @@ class Screen {
   }
 
   fillCard(card, face, i) {
-    const best = face.p.indexOf(Math.max(...face.p));
-    card.dataset.emotion = this.model.get("class_names")[best];
+    const { best, key, name } = this.verdict(face);
+    card.dataset.emotion = key;
     card.dataset.id = face.id ?? "";
-    card.querySelector("b").textContent = `${face.id ?? i + 1}: ${this.names()[best]}`;
+    card.querySelector("b").textContent = `${face.id ?? i + 1}: ${name}`;
     card.querySelectorAll(".fe-row").forEach((row, k) => {
       row.classList.toggle("fe-best", k === best);
       row.querySelector("i").style.transform = `scaleX(${face.p[k]})`;
