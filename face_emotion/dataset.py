@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGE_ENDINGS', 'FERPLUS', 'Transform', 'Mix', 'DataError', 'FaceData', 'fingerprint', 'unreadable', 'from_folders',
            'age_band', 'from_manifest', 'ferplus_split', 'from_npz', 'from_arrays', 'stratified', 'split_off',
-           'load_data', 'class_weights', 'Batches', 'to_tf', 'validation_arrays', 'validation_tf']
+           'load_data', 'at_most', 'class_weights', 'Batches', 'to_tf', 'validation_arrays', 'validation_tf']
 
 # %% ../nbs/05_dataset.ipynb #05-dataset-02
 import hashlib
@@ -330,6 +330,18 @@ def load_data(
     if split and set(parts) == {"all"}: parts = split_off(parts["all"], seed=seed)
     if limit: parts = {s: d.take(stratified(d, limit if s in ("train", "all") else max(limit // 5, len(names)), seed)) for s, d in parts.items()}
     return parts
+
+# %% ../nbs/05_dataset.ipynb #05-dataset-33b
+def at_most(
+    data: FaceData, # any labelled faces
+    per_class: int, # how many of each class; rarer ones are taken whole
+    seed: int = 0, # the same seed gives the same rows
+) -> np.ndarray: # sorted rows
+    "Rows drawn so that no class has more than `per_class`."
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(data.labels == c) for c in range(len(data.class_names))]
+    return np.sort(np.concatenate([rng.permutation(r)[:per_class] for r in rows]))
+
 
 # %% ../nbs/05_dataset.ipynb #05-dataset-35
 def class_weights(
