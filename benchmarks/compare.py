@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from face_emotion.artefact import Artefact  # noqa: E402
+from face_emotion.artefact import Artefact, sha256  # noqa: E402
 from face_emotion.config import DEFAULT_CLASS_NAMES  # noqa: E402
 from face_emotion.dataset import FaceData, at_most, load_data, reframe, stratified  # noqa: E402
 from face_emotion.evaluate import headline, intervals, per_class  # noqa: E402
@@ -92,6 +92,11 @@ def own_training() -> str:
     "What the bundled model says it was trained on."
     said = Artefact("bundled").metadata.data.get("train", "not said")
     return said.split(";")[0] if isinstance(said, str) else f"{said['source']} ({said['n']:,} faces)"
+
+
+def weights() -> str: # SHA-256
+    "Which bundled model a report is about."
+    return sha256(Artefact("bundled").file(".tflite"))
 
 
 class Worker:
@@ -307,7 +312,7 @@ def main(argv: list[str] | None = None) -> int:
     sets = load_sets(args.data, args.limit, args.seed)
     rows = compare([m for m in MODELS if m.name in args.models], sets, args.seed)
     report = {"class_names": list(DEFAULT_CLASS_NAMES), "seed": args.seed, "chosen_on": {"FER+ validation": len(sets.choose)}, "sets": {t: len(d) for t, d in sets.report.items()},
-              "machine": {"processor": processor(), "cores": cores, "python": platform.python_version(), "load_before": before, "load_after": os.getloadavg()}, "models": rows}
+              "weights": weights(), "machine": {"processor": processor(), "cores": cores, "python": platform.python_version(), "load_before": before, "load_after": os.getloadavg()}, "models": rows}
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "compare.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (args.out / "compare.md").write_text(words(report), encoding="utf-8")
