@@ -1,6 +1,6 @@
 """The bundled model beside the open ones that the package registries carry: same faces, same five classes, same metrics, same run.
 
-    python benchmarks/compare.py --out reports/compare            about 10 minutes on two cores, and 2 GB under build/compare/ for the packages
+    python benchmarks/compare.py --out reports/compare            about 15 minutes on two cores, and 3 GB under build/compare/ for the packages
     python benchmarks/compare.py --out reports/compare --limit 200 --models ours fer
 
 Writes compare.json, compare.md and compare.png. It needs ../shared/data (its README says what that is) and, for two of the models, node and npm.
