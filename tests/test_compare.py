@@ -44,6 +44,7 @@ def sets():
 def stand_in(monkeypatch, tmp_path):
     (tmp_path / "worker.py").write_text(STAND_IN)
     monkeypatch.setattr(compare, "HERE", tmp_path)
+    monkeypatch.setattr(compare, "BUILD", tmp_path)
     monkeypatch.setattr(compare, "install", lambda model: None)
     return tmp_path / "worker.py"
 
@@ -58,17 +59,16 @@ def test_a_model_that_knows_everything_is_right_in_every_framing(stand_in, sets)
     report = json.loads(json.dumps(report_of(sets, [compare.MODELS[0]])))
     row = report["models"]["ours"]
     assert all(row["sets"][t][k]["value"] == 1 for t in sets.report for k in ("accuracy", "macro_f1"))
-    assert set(row["muxspace_macro_f1_by_side"].values()) == {1.0} and row["side"] in compare.SIDES
+    assert set(row["macro_f1_on_validation"].values()) == {1.0} and row["side"] in compare.SIDES
     assert row["ms"] == {"median": 1.0, "quartiles": [1.0, 1.0], "calls": compare.ROUNDS * compare.CALLS}
     assert "1.000 (1.000 to 1.000)" in compare.words(report) and compare.picture(report) is not None
 
 
-def test_a_model_that_breaks_is_reported_and_the_others_go_on(stand_in, sets, monkeypatch, tmp_path):
+def test_a_model_that_breaks_is_reported_and_the_others_go_on(stand_in, sets, tmp_path):
     broken = compare.Model("broken", "broken", "nothing", "nowhere", package="none")
     (tmp_path / "none" / "bin").mkdir(parents=True)
     (tmp_path / "none" / "bin" / "python").write_text("#!/bin/sh\necho no such library >&2\nexit 3\n")
     (tmp_path / "none" / "bin" / "python").chmod(0o755)
-    monkeypatch.setattr(compare, "BUILD", tmp_path)
     report = report_of(sets, [broken, compare.MODELS[0]])
     assert "ended with code 3" in report["models"]["broken"]["error"] and "no such library" in report["models"]["broken"]["error"]
     assert "ms" in report["models"]["ours"] and "not run" in compare.table(report)
