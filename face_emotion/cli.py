@@ -26,7 +26,7 @@ _COMMANDS = {
                    "--source --out --label-rule --val-fraction --class-names --margin --size --quality --seed --workers --engine --limit --dry-run --overwrite"),
     "train": ("crops to a model: the head first, then the backbone", 
               "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats"),
-    "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --limit --seed --update --no-update --card --json"),
+    "evaluate": ("how good a model is, for whom, and where it fails", "--model --data --out --limit --per-class --seed --update --no-update --card --json"),
     "robustness": ("what is left of that in bad pictures: blurred, dark, turned, covered", "--model --data --out --per-class --seed --card"),
     "info": ("versions, the model and what is installed", "--model --json"),
     "completion": ("the line that switches on completion in your shell", "bash zsh fish"),

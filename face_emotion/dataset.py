@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGE_ENDINGS', 'FERPLUS', 'Transform', 'Mix', 'DataError', 'FaceData', 'fingerprint', 'unreadable', 'from_folders',
            'age_band', 'from_manifest', 'ferplus_split', 'from_npz', 'from_arrays', 'stratified', 'split_off',
-           'load_data', 'class_weights', 'Batches', 'to_tf', 'validation_arrays', 'validation_tf']
+           'load_data', 'at_most', 'reframe', 'class_weights', 'Batches', 'to_tf', 'validation_arrays', 'validation_tf']
 
 # %% ../nbs/05_dataset.ipynb #05-dataset-02
 import hashlib
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from .config import DEFAULT_CLASS_NAMES
-from .crop import Framing, ImageError, load_image
+from .crop import Framing, ImageError, crop_square, load_image
 
 # %% ../nbs/05_dataset.ipynb #05-dataset-05
 class DataError(ValueError):
@@ -330,6 +330,36 @@ def load_data(
     if split and set(parts) == {"all"}: parts = split_off(parts["all"], seed=seed)
     if limit: parts = {s: d.take(stratified(d, limit if s in ("train", "all") else max(limit // 5, len(names)), seed)) for s, d in parts.items()}
     return parts
+
+# %% ../nbs/05_dataset.ipynb #05-dataset-33b
+def at_most(
+    data: FaceData, # any labelled faces
+    per_class: int, # how many of each class; rarer ones are taken whole
+    seed: int = 0, # the same seed gives the same rows
+) -> np.ndarray: # sorted rows
+    "Rows drawn so that no class has more than `per_class`."
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(data.labels == c) for c in range(len(data.class_names))]
+    return np.sort(np.concatenate([rng.permutation(r)[:per_class] for r in rows]))
+
+
+# %% ../nbs/05_dataset.ipynb #05-dataset-33e
+def _recut(image: np.ndarray, given: Framing, wanted: Framing) -> np.ndarray: # (s, s, 3) -> (t, t, 3), no pixel is scaled
+    s = image.shape[0]
+    t = round(s * wanted.side / given.side)
+    x = (s - t) // 2
+    y = x + round(t * wanted.shift_y - s * given.shift_y)
+    return crop_square(image, np.array([x, y, x + t, y + t], float), t)
+
+
+def reframe(
+    data: FaceData, # square crops
+    framing: Framing, # as the model has it
+) -> FaceData: # the same faces in memory, cut anew
+    "The faces as if they had been cut with another framing. What lies beyond a crop is its edge, repeated."
+    if data.framing == framing: return data
+    return replace(data, images=[_recut(data.image(i), data.framing, framing) for i in range(len(data))], framing=framing)
+
 
 # %% ../nbs/05_dataset.ipynb #05-dataset-35
 def class_weights(

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from sklearn import metrics as sk
 
 from .artefact import Metadata, ModelError
-from .dataset import DataError, FaceData, load_data, validation_arrays
+from .dataset import DataError, FaceData, at_most, load_data, validation_arrays
 from .log import get_logger, setup_logging
 from .model import Classifier, backbone_of, load_artefact
 
@@ -404,7 +404,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", required=True, metavar="DIR|MANIFEST|NPZ", help="labelled faces")
     parser.add_argument("--out", default="reports", help="folder of the report, default reports")
     parser.add_argument("--limit", type=int, help="use at most a fifth as many faces of each split")
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals")
+    parser.add_argument("--per-class", type=int, metavar="N", help="use at most so many faces of each class of each split")
+    parser.add_argument("--seed", type=int, default=0, help="of the intervals and of what --per-class draws")
     parser.add_argument("--update", action=argparse.BooleanOptionalAction, default=None, help="store temperature and results with the model; default yes, but no for the bundled one")
     parser.add_argument("--card", metavar="MD", help="put the table of thresholds into this model card as well")
     args = parser.parse_args(argv)
@@ -413,6 +414,7 @@ def main(argv: list[str] | None = None) -> int:
         check_card(args.card)
         classes = load_artefact(args.model).metadata.class_names
         data = load_data(args.data, tuple(classes), args.limit, split=False)
+        if args.per_class: data = {s: d.take(at_most(d, args.per_class, args.seed)) for s, d in data.items()}
         report = evaluate(args.model, data, args.out, args.update if args.update is not None else args.model != "bundled", args.seed)
         if args.card: write_part(args.card, part_name("coverage", report["data"]["source"], report["split"]), "\n".join(_coverage_lines(report)))
     except (ModelError, DataError) as e:

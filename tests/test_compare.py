@@ -1,0 +1,86 @@
+"""The comparison's own logic, with a stand-in for the models: nothing is installed and nothing is measured."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytest.importorskip("pandas")
+spec = importlib.util.spec_from_file_location("compare", ROOT / "benchmarks" / "compare.py")
+compare = sys.modules["compare"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(compare)
+
+from face_emotion.crop import Framing  # noqa: E402
+from face_emotion.dataset import from_arrays  # noqa: E402
+
+STAND_IN = '''
+import json, sys
+import numpy as np
+print(json.dumps({"classes": ["sadness", "fear", "happy", "surprise", "neutral", "anger"], "bytes": 5, "version": "1"}), flush=True)
+for line in sys.stdin:
+    job = json.loads(line)
+    faces = np.fromfile(job["faces"], np.uint8).reshape(job["shape"])
+    if "calls" in job: print(json.dumps({"ms": [1.0] * job["calls"]}), flush=True); continue
+    order = [2, 0, 4, 3, 1]                       # the face's grey is its class
+    np.eye(6, dtype=np.float32)[[order[int(f.mean()) // 50] for f in faces]].tofile(job["scores"])
+    print(json.dumps({"done": len(faces)}), flush=True)
+'''
+
+
+@pytest.fixture
+def sets():
+    "Grey squares whose shade tells the class."
+    labels = np.arange(40) % 5
+    faces = from_arrays(np.repeat(labels * 50 + 10, 60 * 60).reshape(40, 60, 60).astype(np.uint8), labels)
+    mux = compare.FaceData(faces.images, faces.targets, faces.class_names, faces.names, framing=Framing(side=1.25, shift_y=-0.046))
+    return compare.Sets(faces, {"FER+ test": faces, "muxspace": mux})
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    (tmp_path / "worker.py").write_text(STAND_IN)
+    monkeypatch.setattr(compare, "HERE", tmp_path)
+    monkeypatch.setattr(compare, "BUILD", tmp_path)
+    monkeypatch.setattr(compare, "install", lambda model: None)
+    return tmp_path / "worker.py"
+
+
+def report_of(sets, models) -> dict:
+    rows = compare.compare(models, sets, 0)
+    return {"class_names": list(compare.DEFAULT_CLASS_NAMES), "seed": 0, "sets": {t: len(d) for t, d in sets.report.items()}, "models": rows,
+            "machine": {"processor": "p", "cores": 2, "load_before": [0], "load_after": [0]}}
+
+
+def test_a_model_that_knows_everything_is_right_in_every_framing(stand_in, sets):
+    report = json.loads(json.dumps(report_of(sets, [compare.MODELS[0]])))
+    row = report["models"]["ours"]
+    assert all(row["sets"][t][k]["value"] == 1 for t in sets.report for k in ("accuracy", "macro_f1"))
+    assert set(row["macro_f1_on_validation"].values()) == {1.0} and row["side"] in compare.SIDES
+    assert row["ms"] == {"median": 1.0, "quartiles": [1.0, 1.0], "calls": compare.ROUNDS * compare.CALLS}
+    assert "1.000 (1.000 to 1.000)" in compare.words(report) and compare.picture(report) is not None
+
+
+def test_a_model_that_breaks_is_reported_and_the_others_go_on(stand_in, sets, tmp_path):
+    broken = compare.Model("broken", "broken", "nothing", "nowhere", package="none")
+    (tmp_path / "none" / "bin").mkdir(parents=True)
+    (tmp_path / "none" / "bin" / "python").write_text("#!/bin/sh\necho no such library >&2\nexit 3\n")
+    (tmp_path / "none" / "bin" / "python").chmod(0o755)
+    report = report_of(sets, [broken, compare.MODELS[0]])
+    assert "ended with code 3" in report["models"]["broken"]["error"] and "no such library" in report["models"]["broken"]["error"]
+    assert "ms" in report["models"]["ours"] and "not run" in compare.table(report)
+
+
+def test_what_is_pinned_is_what_is_named():
+    for model in compare.MODELS:
+        if model.package: assert f"{model.package}==" in (compare.HERE / f"requirements-{model.package}.txt").read_text()
+    pins = json.loads((compare.HERE / "package.json").read_text())["dependencies"]
+    assert all(v[0].isdigit() for v in pins.values()) and {f"@vladmandic/{m.name}" for m in compare.MODELS if m.kind == "node"} <= set(pins)
+
+
+def test_without_data_it_says_so(tmp_path, capsys):
+    assert compare.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "fer2013plus.npz" in capsys.readouterr().err
