@@ -515,7 +515,7 @@ def _export(settings: Settings, data, store: Store, state: State, formats) -> Ar
     if settings.logit_adjustment: adjust_logits(model, _shares(data["train"], settings), settings.logit_adjustment)
     metadata = Metadata(class_names=list(settings.class_names), input=(settings.img_size, settings.img_size, 3), framing=data["train"].framing, backbone=settings.backbone,
                         settings={**state.run["settings"], "weights": state.run["weights"]}, data={**state.run["data"], **data["train"].notes},
-                        metrics={"validation": {**_scores(model, data["validation"], settings), "epochs": len(state.history), "best": {k: v for k, v in state.best.items() if k != "file"}}})
+                        metrics={"validation": {**_scores(model, data["validation"], settings), "epochs": len(state.history), "seconds": round(sum(h["seconds"] for h in state.history)), "best": {k: v for k, v in state.best.items() if k != "file"}}})
     if keras.backend.backend() != "tensorflow" and (left := [f for f in formats if f not in (".keras", ".h5")]):
         logger.warning("%s need TensorFlow and are left out; make them with KERAS_BACKEND=tensorflow python -m face_emotion.model --export %s", ", ".join(left), store.stem)
         formats = (".keras", ".h5")
