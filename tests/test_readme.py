@@ -3,15 +3,13 @@
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
+from serving import ROOT, ServerProcess
 
-ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("README.md", "README.ko.md", "CONTRIBUTING.md")
 WITHOUT_DATA = {"face_emotion.config"}     # modules whose commands run as they stand; the generator and the portraits do for some others
 ELSEWHERE = ("ssh", "sudo", "unzip", "pre-commit")   # programs of the reader's machine
@@ -80,14 +78,7 @@ def test_files_named_exist(text):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     "The address of a running server."
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)],
-                               cwd=tmp_path_factory.mktemp("server"), env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield f"ws://127.0.0.1:{port}/ws/emotion"
-    process.terminate()
-    process.wait(timeout=20)
+    with ServerProcess(tmp_path_factory.mktemp("server")) as server: yield server.ws
 
 
 def test_python_blocks_run(text, tmp_path, server):
