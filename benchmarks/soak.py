@@ -222,7 +222,8 @@ def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, 
         memory.append(mb())
         print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files, p50 {p(among[-1].latencies, 0.5):.1f}, p95 {p(among[-1].latencies, 0.95):.1f} ms (alone p95 {p(alone[-1].latencies, 0.95):.1f}), machine load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
         left -= 60
-    time.sleep(12)  # slow readers are cut after SEND_TIMEOUT
+    deadline = time.monotonic() + 30  # slow readers are cut after SEND_TIMEOUT
+    while time.monotonic() < deadline and "face_emotion_connections 0.0" not in metrics(port): time.sleep(0.5)
     counts = sum((r.counts for r in among), collections.Counter())
     quiet, busy = [x for r in alone for x in r.latencies], [x for r in among for x in r.latencies]
     server_lines = [line for line in metrics(port).splitlines() if line.startswith("face_emotion") and any(k in line for k in ("errors_total{", "closed_total{", "refused_total{", "dropped_total ", "connections ", "frames_total ", "lost_total "))]

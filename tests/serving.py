@@ -87,8 +87,8 @@ class ThreadedServer(uvicorn.Server):
 class ServerProcess:
     "`python -m face_emotion.serve` in a folder of its own."
 
-    def __init__(self, folder: Path, *args: str, command: tuple[str, ...] = ("-m", "face_emotion.serve"), wait: bool = True, **env: str):
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, *args: str, command: tuple[str, ...] = ("-m", "face_emotion.serve"), wait: bool = True, port: int | None = None, **env: str):
+        self.folder, self.port = folder, port or free_port()
         self.url, self.ws = f"http://127.0.0.1:{self.port}", f"ws://127.0.0.1:{self.port}/ws/emotion"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
         self.output = open(folder / "output.txt", "ab")

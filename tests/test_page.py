@@ -2,114 +2,44 @@
 
 import base64
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
 from io import BytesIO
-from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
+from browser import FAKE_CAMERA, launch, needs_chromium, record_face, skimage_data, sync_api
 from PIL import Image
+from serving import ServerProcess, wait_until
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-skimage_data = pytest.importorskip("skimage.data", reason="scikit-image, which brings the picture of a face, is not installed")
 expect = sync_api.expect
+pytestmark = [needs_chromium, pytest.mark.timeout(240)]
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)"),
-    pytest.mark.timeout(240),
-]
-
-ROOT = Path(__file__).resolve().parents[1]
-FLAGS = [
-    "--no-sandbox", "--use-fake-ui-for-media-stream", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]
 CLASS_NAMES = ["happy", "sad", "neutral", "embarrassed", "anxiety"]
 # Chromium's protocol does not report frames sent as blobs, so the page counts them.
 WATCH = """
     window.violations = [];
     document.addEventListener('securitypolicyviolation', (event) => violations.push(event.violatedDirective));
     window.sent = [];
+    window.sockets = [];
     const send = WebSocket.prototype.send;
-    WebSocket.prototype.send = function (frame) { sent.push(frame.type); send.call(this, frame); };
+    WebSocket.prototype.send = function (frame) { sent.push(frame.type); if (!sockets.includes(this)) sockets.push(this); send.call(this, frame); };
 """
 NO_FACE = {"en": "No face in view", "ko": "얼굴이 보이지 않습니다"}
-SERVER_START_S = 90
 WAIT_MS = 30_000
 
 
 # ---------------------------------------------------------------- the server, the browser, the camera
 
-class Server:
-    "The real server as a process of its own, which can be killed and started again on its port."
-
-    def __init__(self, folder, **settings):
-        self.folder = folder
-        self.settings = settings
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/"
-        self.process = None
-
-    def start(self):
-        command = [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(self.port)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.settings}
-        with open(self.folder / "server.txt", "ab") as output:
-            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=output, stderr=output)
-        self.wait_until_ready()
-
-    def wait_until_ready(self):
-        deadline = time.monotonic() + SERVER_START_S
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                with urllib.request.urlopen(self.url + "readyz", timeout=2) as answer:
-                    if answer.status == 200:
-                        return
-            except (urllib.error.URLError, OSError):
-                pass
-            time.sleep(0.2)
-        pytest.fail("the server did not become ready:\n" + (self.folder / "server.txt").read_text(errors="replace")[-2000:])
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait(timeout=20)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module")
-def playwright():
-    with sync_api.sync_playwright() as playwright:
-        yield playwright
+    with ServerProcess(tmp_path_factory.mktemp("server")) as server: yield server
 
 
 @pytest.fixture(scope="module")
 def face_browser(playwright, tmp_path_factory):
     "A browser whose camera shows a face, left of the middle."
-    recording = tmp_path_factory.mktemp("camera") / "face.mjpeg"
-    record_face(recording)
-    browser = launch(playwright, "--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={recording}")
+    browser = launch(playwright, *record_face(tmp_path_factory.mktemp("camera") / "face.mjpeg", left=100))
     yield browser
     browser.close()
 
@@ -117,23 +47,9 @@ def face_browser(playwright, tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain_browser(playwright):
     "A browser with two cameras, which show chromium's green test pattern."
-    browser = launch(playwright, "--use-fake-device-for-media-stream=device-count=2")
+    browser = launch(playwright, f"{FAKE_CAMERA}=device-count=2")
     yield browser
     browser.close()
-
-
-def launch(playwright, *flags):
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
-
-
-def record_face(path):
-    "A second of 640x480 motion JPEG: head and shoulders of the astronaut, swaying a little."
-    picture = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR)
-    with open(path, "wb") as file:
-        for turn in np.linspace(0, 2 * np.pi, 30, endpoint=False):
-            x, y = 100 + round(8 * np.sin(turn)), 10 + round(5 * np.cos(turn))
-            frame = cv2.resize(picture[y:y + 300, x:x + 400], (640, 480))
-            file.write(cv2.imencode(".jpg", frame)[1].tobytes())
 
 
 class Watched:
@@ -271,7 +187,7 @@ def test_one_frame_is_under_way_at_a_time(face_browser, open_page):
     watched = open_page(face_browser, script=count)
     start_camera(watched.page)
     wait_for_face(watched.page)
-    watched.page.wait_for_timeout(1000)
+    wait_until(lambda: len(watched.sent()) >= 10)
     numbers = [answer["seq"] for answer in watched.answers if "seq" in answer]
     assert numbers == list(range(1, len(numbers) + 1))
     assert not any(answer.get("dropped") for answer in watched.answers)
@@ -291,8 +207,7 @@ def test_stop_releases_camera_and_connection(face_browser, open_page):
     assert page.evaluate("document.querySelector('#video').srcObject") is None
     assert drawn(page)["count"] == 0
     assert page.text_content("#fps") == "–"
-    page.wait_for_timeout(500)
-    assert all(socket.is_closed() for socket in watched.sockets)
+    wait_until(lambda: page.evaluate("sockets.length > 0 && sockets.every((socket) => socket.readyState === WebSocket.CLOSED)"))
     start_camera(page)
     wait_for_face(page)
 
@@ -377,28 +292,22 @@ def test_hidden_tab_stops_sending(face_browser, open_page):
     page.wait_for_timeout(1500)
     assert len(watched.sent()) == before
     set_visibility("visible")
-    page.wait_for_timeout(1500)
-    assert len(watched.sent()) > before
+    wait_until(lambda: len(watched.sent()) > before)
 
 
 def test_reconnects_when_the_server_returns(face_browser, open_page, tmp_path):
-    server = Server(tmp_path)
-    server.start()
-    try:
+    with ServerProcess(tmp_path) as server:
         watched = open_page(face_browser, server.url)
         page = watched.page
         start_camera(page)
         wait_for_face(page)
-        server.kill()
-        expect(page.locator("#status")).to_have_attribute("data-state", "reconnecting", timeout=WAIT_MS)
-        expect(page.locator("#status")).to_have_text("Reconnecting")
-        expect(page.locator("[data-face-id]")).to_have_count(0)
-        server.start()
+    expect(page.locator("#status")).to_have_attribute("data-state", "reconnecting", timeout=WAIT_MS)
+    expect(page.locator("#status")).to_have_text("Reconnecting")
+    expect(page.locator("[data-face-id]")).to_have_count(0)
+    with ServerProcess(tmp_path, port=server.port):
         expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=WAIT_MS)
         wait_for_face(page)
         assert len(watched.sockets) > 1
-    finally:
-        server.kill()
 
 
 # ---------------------------------------------------------------- picture
@@ -414,9 +323,7 @@ def test_picture_gives_a_card(plain_browser, open_page):
 
 def test_unsure_faces_are_grey_and_said_to_be_so(face_browser, open_page, tmp_path):
     "MIN_CONFIDENCE: a picture before any hello, then the camera, in both languages."
-    strict = Server(tmp_path, MIN_CONFIDENCE="1")
-    strict.start()
-    try:
+    with ServerProcess(tmp_path, MIN_CONFIDENCE="1") as strict:
         page = open_page(face_browser, strict.url).page
         card = page.locator("[data-face-id]").first
         upload(page, picture_bytes())
@@ -431,8 +338,6 @@ def test_unsure_faces_are_grey_and_said_to_be_so(face_browser, open_page, tmp_pa
                 expect(card.locator(".emotion")).to_have_text(word)
                 page.click("#lang")
         page.screenshot(path=os.environ.get("UNSURE_SCREENSHOT", tmp_path / "unsure.png"))
-    finally:
-        strict.kill()
 
 
 @pytest.mark.parametrize("event, field, kind", [("drop", "dataTransfer", "DragEvent"), ("paste", "clipboardData", "ClipboardEvent")])

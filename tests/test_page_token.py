@@ -1,22 +1,17 @@
 """The page in front of a server that asks for a token: it takes the token from its address's fragment, for pictures and for the camera."""
 
-import shutil
-
 import pytest
+from browser import FAKE_CAMERA, launch, needs_chromium, sync_api
 from serving import ServerProcess, portrait, wait_until
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.timeout(180), pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")]
-FLAGS = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+pytestmark = [pytest.mark.timeout(180), needs_chromium]
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+def browser(playwright):
+    browser = launch(playwright, FAKE_CAMERA)
+    yield browser
+    browser.close()
 
 
 def test_token(browser, tmp_path):

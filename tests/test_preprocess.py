@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import pandas as pd
@@ -44,15 +45,54 @@ def sample(tmp_path_factory) -> Sample:
     return make_sample(tmp_path_factory.mktemp("aihub") / "sample", RECORDS, persons=150, defects=0.12, sizes=SMALL_SIZES, scenes=40, seed=5)
 
 
+class Run(NamedTuple):
+    """A finished run, and how long it took on this machine, today."""
+    out: Path
+    start_s: float # to the first crop
+    work_s: float # from there to the end
+
+
+def journal_of(out: Path) -> bytes:
+    try:
+        return (out / "state" / "journal.jsonl").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def written(out: Path) -> int:
+    """Bytes of the journal."""
+    try:
+        return (out / "state" / "journal.jsonl").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def wait_while(process: subprocess.Popen, condition, seconds: float) -> bool:
+    """Whether the condition ended while the process lived, within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while condition():
+        if process.poll() is not None or time.monotonic() > deadline: return False
+        time.sleep(0.02)
+    return process.poll() is None
+
+
 @pytest.fixture(scope="module")
-def undisturbed(sample, tmp_path_factory) -> Path:
-    """The data set of a run that nothing disturbed, made from the command line."""
+def timed(sample, tmp_path_factory) -> Run:
+    """A run that nothing disturbed, made from the command line."""
     out = tmp_path_factory.mktemp("undisturbed") / "crops"
-    process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=out.parent)
-    stdout, stderr = process.communicate(timeout=300)
+    process, begun = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=out.parent), time.monotonic()
+    wait_while(process, lambda: b'"status": "ok"' not in journal_of(out), 120)
+    started = time.monotonic()
+    stdout, stderr = process.communicate(timeout=250)
     assert process.returncode == 0, stderr
     assert f"{len(sample.truths):,}  records" in stdout
-    return out
+    return Run(out, started - begun, time.monotonic() - started)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(timed) -> Path:
+    """The data set of that run."""
+    return timed.out
 
 
 def test_every_record_is_a_row_with_the_planted_reason(sample, undisturbed):
@@ -80,18 +120,22 @@ def test_no_person_is_on_both_sides_and_classes_keep_their_shares(undisturbed):
     assert 0.08 < (ok.split == "validation").mean() < 0.12
 
 
-def test_killed_ten_times_and_resumed_it_ends_the_same(sample, undisturbed, tmp_path):
-    out, rng, killed, grew = tmp_path / "crops", random.Random(3), 0, []
-    size = lambda: (out / "state" / "journal.jsonl").stat().st_size if (out / "state" / "journal.jsonl").exists() else 0
-    while killed < KILLS:
+def test_killed_ten_times_and_resumed_it_ends_the_same(sample, timed, tmp_path):
+    """By turns somewhere in its start, and when it has come a share of the way further: however fast the machine is, work is left for every kill."""
+    out, rng, grew, whole = tmp_path / "crops", random.Random(3), [], written(timed.out)
+    for kill in range(KILLS):
         process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
-        before, deadline = size(), time.monotonic() + 60
-        while killed % 2 and size() == before and process.poll() is None and time.monotonic() < deadline: time.sleep(0.02)  # every other time, not before there is something new
-        time.sleep(rng.uniform(0.1, 2.5))
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        if process.poll() is None:
-            process.kill()
-            killed += 1
+        before = written(out)
+        if kill % 2:
+            aim = max(before + 1, whole * kill // (KILLS + 2))
+            wait_while(process, lambda: written(out) < aim, 60 + 2 * (timed.start_s + timed.work_s))
+            time.sleep(rng.uniform(0, timed.work_s / 100))
+        else:
+            wait_while(process, lambda: written(out) == before, rng.uniform(0, timed.start_s))
+        assert process.poll() is None, f"ended by itself, before kill {kill + 1} of {KILLS}: {process.communicate()}"
+        if kill % 2: assert written(out) >= aim, f"only {written(out)} of {aim} bytes of the journal, before kill {kill + 1} of {KILLS}"
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
         process.communicate(timeout=60)
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive, "workers outlive a parent that was killed"
@@ -102,8 +146,8 @@ def test_killed_ten_times_and_resumed_it_ends_the_same(sample, undisturbed, tmp_
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert grew == sorted(grew) and grew[-1] > 0, grew
-    assert content(out).keys() == content(undisturbed).keys()
-    assert content(out) == content(undisturbed)
+    assert content(out).keys() == content(timed.out).keys()
+    assert content(out) == content(timed.out)
     again = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
     assert "Nothing to do" in again.communicate(timeout=120)[0]
 
@@ -112,9 +156,7 @@ def test_killed_ten_times_and_resumed_it_ends_the_same(sample, undisturbed, tmp_
 def test_interrupted_it_leaves_a_manifest_and_goes_on(sample, how, tmp_path):
     out = tmp_path / "crops"
     process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
-    journal = out / "state" / "journal.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (journal.exists() and b'"status": "ok"' in journal.read_bytes()): time.sleep(0.05)
+    assert wait_while(process, lambda: b'"status": "ok"' not in journal_of(out), 60), process.communicate()
     process.send_signal(how)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command goes on" in stderr
@@ -151,8 +193,7 @@ def test_workers_that_cannot_start_stop_the_run():
 def test_two_runs_on_one_data_set_exclude_each_other(sample, tmp_path):
     out = tmp_path / "crops"
     first = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (out / "state" / "options.json").exists(): time.sleep(0.02)
+    assert wait_while(first, lambda: not (out / "state" / "options.json").exists(), 60), first.communicate()
     second = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
     assert "Another run is writing" in second.communicate(timeout=60)[1] and second.returncode == 2
     first.terminate()

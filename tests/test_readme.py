@@ -1,17 +1,16 @@
 """The commands of README.md, README.ko.md and CONTRIBUTING.md: those that need no data are run, of the others every option has to exist."""
 
+import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
+from serving import ROOT, ServerProcess
 
-ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("README.md", "README.ko.md", "CONTRIBUTING.md")
 WITHOUT_DATA = {"face_emotion.config"}     # modules whose commands run as they stand; the generator and the portraits do for some others
 ELSEWHERE = ("ssh", "sudo", "unzip", "pre-commit")   # programs of the reader's machine
@@ -36,11 +35,26 @@ def run(*argv, cwd=ROOT, **kw) -> subprocess.CompletedProcess:
     return subprocess.run([str(a) for a in argv], cwd=cwd, env=env, capture_output=True, text=True, timeout=240, **kw)
 
 
+HELP = """import contextlib, importlib, io, json, sys
+found = {}
+for name in sys.argv[1:]:
+    with contextlib.redirect_stdout(text := io.StringIO()), contextlib.suppress(SystemExit): importlib.import_module(name).main(["--help"])
+    found[name] = text.getvalue()
+print(json.dumps(found))"""
+
+
 @lru_cache
+def helps() -> dict[str, str]:
+    "What `--help` of every module with a command says. One process for all, since importing TensorFlow takes longest."
+    modules = [f"face_emotion.{p.stem}" for p in sorted((ROOT / "face_emotion").glob("*.py")) if "raise SystemExit(main())" in p.read_text(encoding="utf-8")]
+    done = run(sys.executable, "-c", HELP, *modules)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def help_of(module: str) -> str:
-    done = run(sys.executable, "-m", module, "--help")
-    assert done.returncode == 0, f"{module} --help: {done.stderr}"
-    return done.stdout
+    assert helps().get(module), f"python -m {module} is no command"
+    return helps()[module]
 
 
 @pytest.fixture(params=TEXTS)
@@ -80,14 +94,7 @@ def test_files_named_exist(text):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     "The address of a running server."
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)],
-                               cwd=tmp_path_factory.mktemp("server"), env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield f"ws://127.0.0.1:{port}/ws/emotion"
-    process.terminate()
-    process.wait(timeout=20)
+    with ServerProcess(tmp_path_factory.mktemp("server")) as server: yield server.ws
 
 
 def test_python_blocks_run(text, tmp_path, server):
