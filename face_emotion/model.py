@@ -158,7 +158,7 @@ def freeze_for(
 # %% ../nbs/07_model.ipynb #07-model-la-2
 def adjust_logits(
     model: keras.Model, # from `build_model`, changed in place
-    shares: np.ndarray, # (classes,) how often each class was seen in training; above 0
+    shares: np.ndarray, # (classes,) how often each class was seen in training, weights included; above 0
     tau: float = 1.0, # 0 leaves the model as it is, 1 removes the shares' influence
 ) -> keras.Model: # the same model
     "Take the classes' frequencies off the logits (Menon et al. 2021, arXiv 2007.07314, the post-hoc form)."
@@ -391,6 +391,7 @@ def bundle(
     stem: str | Path = BUNDLED_MODEL, # where the artefact goes
     metadata: str | Path | None = None, # JSON in the form of `Metadata`; None: that beside `source`, or else at `stem`
     formats: tuple[str, ...] = (".keras", ".tflite"), # files to write
+    tau: float = 0.0, # logit adjustment by the class shares in the metadata; what the artefact says was done already counts
 ) -> Artefact:
     "Make the artefact that the package carries: LiteRT and Keras files with their metadata."
     beside = Artefact(source).file(".json")
@@ -401,7 +402,17 @@ def bundle(
     except ValueError as e:
         raise ModelError(f"The metadata of {source} cannot be used: {e}") from None
     model = build_model(meta.backbone, meta.class_names, meta.input[0], meta.settings.get("dropout_rate", 0.25), weights=source)
+    if tau:
+        done = meta.settings.get("logit_adjustment", 0.0) if metadata is None and beside.is_file() else 0.0
+        adjust_logits(model, _shares(meta), tau - done)
+        meta = meta.model_copy(update={"settings": {**meta.settings, "logit_adjustment": tau}, "temperature": 1.0, "metrics": {}})
     return save_artefact(model, stem, meta, formats)
+
+
+def _shares(meta: Metadata) -> list[float]:
+    shares = meta.data.get("class_shares", {})
+    if set(shares) != set(meta.class_names): raise ModelError("The metadata do not say how much each class counted in training (data, class_shares): logit adjustment needs that.")
+    return [shares[c] for c in meta.class_names]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -410,12 +421,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bundle", metavar="MODEL.keras", help="make the bundled artefact from this Keras model")
     parser.add_argument("--export", metavar="MODEL", help="write an artefact, which has .keras or .h5, in every format")
     parser.add_argument("--metadata", metavar="JSON", help="classes, input, framing and results; default: those that are there")
+    parser.add_argument("--logit-adjustment", type=float, default=0.0, metavar="TAU", help="take this share of the class frequencies off the logits; fit the temperature anew afterwards")
     parser.add_argument("--out", metavar="STEM", help="stem of the files; default the package's own, or that of the exported model")
     args = parser.parse_args(argv)
     if bool(args.bundle) == bool(args.export): parser.error("give either --bundle or --export")
     try:
-        if args.bundle: artefact = bundle(args.bundle, args.out or BUNDLED_MODEL, args.metadata)
-        else: artefact = bundle(args.export, args.out or Artefact(args.export).stem, args.metadata, FORMATS)
+        if args.bundle: artefact = bundle(args.bundle, args.out or BUNDLED_MODEL, args.metadata, tau=args.logit_adjustment)
+        else: artefact = bundle(args.export, args.out or Artefact(args.export).stem, args.metadata, FORMATS, args.logit_adjustment)
     except ModelError as e:
         print(e, file=sys.stderr)
         return 1

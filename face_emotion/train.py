@@ -512,9 +512,10 @@ def _finish(status: str, why: str, settings: Settings, data, store: Store, state
 def _export(settings: Settings, data, store: Store, state: State, formats) -> Artefact:
     model = _built(settings, None)
     model.set_weights(load_best(store.folder / state.best["file"]))
-    if settings.logit_adjustment: adjust_logits(model, _shares(data["train"], settings), settings.logit_adjustment)
+    shares = _shares(data["train"], settings)
+    if settings.logit_adjustment: adjust_logits(model, shares, settings.logit_adjustment)
     metadata = Metadata(class_names=list(settings.class_names), input=(settings.img_size, settings.img_size, 3), framing=data["train"].framing, backbone=settings.backbone,
-                        settings={**state.run["settings"], "weights": state.run["weights"]}, data={**state.run["data"], **data["train"].notes},
+                        settings={**state.run["settings"], "weights": state.run["weights"]}, data={**state.run["data"], **data["train"].notes, "class_shares": dict(zip(settings.class_names, shares.round(4).tolist()))},
                         metrics={"validation": {**_scores(model, data["validation"], settings), "epochs": len(state.history), "seconds": round(sum(h["seconds"] for h in state.history)), "best": {k: v for k, v in state.best.items() if k != "file"}}})
     if keras.backend.backend() != "tensorflow" and (left := [f for f in formats if f not in (".keras", ".h5")]):
         logger.warning("%s need TensorFlow and are left out; make them with KERAS_BACKEND=tensorflow python -m face_emotion.model --export %s", ", ".join(left), store.stem)
@@ -522,7 +523,7 @@ def _export(settings: Settings, data, store: Store, state: State, formats) -> Ar
     return save_artefact(model, store.stem, metadata, formats)
 
 
-def _shares(data: FaceData, settings: Settings) -> np.ndarray: # (classes,) as training saw them
+def _shares(data: FaceData, settings: Settings) -> np.ndarray: # (classes,) how much each counted, above 0
     return np.maximum(data.targets.mean(0) * class_weights(data.targets, settings.class_weights), 1e-3)
 
 
