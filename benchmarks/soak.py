@@ -105,10 +105,13 @@ async def trickle(run: Run, ws) -> None:
     ws.transport.abort()
 
 
-async def bad(run: Run, address: str) -> None:
+HABITS = {f.__name__: f for f in (vanish, rubbish, flood, trickle)}
+
+
+async def bad(run: Run, address: str, habits: tuple[str, ...]) -> None:
     "One bad client with an address of its own: another bad habit each time."
     while not run.end:
-        kind = random.choice((vanish, rubbish, flood, trickle))
+        kind = HABITS[random.choice(habits)]
         try:
             async with connect(run.url, compression=None, close_timeout=1, max_queue=None, local_addr=(address, 0)) as ws: await kind(run, ws)
             run.counts[f"bad: {kind.__name__}"] += 1
@@ -148,29 +151,30 @@ async def slow_reader(run: Run, address: str) -> None:
         await asyncio.sleep(0.5)
 
 
-def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float) -> Run:
+def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...] = ()) -> Run:
     "Good clients for a while, with or without bad ones in a process of their own, so that they do not slow the good ones' clock."
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    other = context.Process(target=bad_ones, args=(port, seconds, n_bad, results)) if n_bad else None
+    other = context.Process(target=bad_ones, args=(port, seconds, n_bad, habits, results)) if n_bad else None
     if other: other.start()
-    run = asyncio.run(clients(port, seconds, n_good, 0, rate))
+    run = asyncio.run(clients(port, seconds, n_good, 0, rate, habits))
     if other:
         run.counts.update(results.get(timeout=60))
         other.join(30)
     return run
 
 
-def bad_ones(port: int, seconds: float, n_bad: int, results) -> None:
+def bad_ones(port: int, seconds: float, n_bad: int, habits: tuple[str, ...], results) -> None:
     os.nice(10)  # in life they run elsewhere
-    results.put(asyncio.run(clients(port, seconds, 0, n_bad, 1)).counts)
+    results.put(asyncio.run(clients(port, seconds, 0, n_bad, 1, habits)).counts)
 
 
-async def clients(port: int, seconds: float, n_good: int, n_bad: int, rate: float) -> Run:
+async def clients(port: int, seconds: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...]) -> Run:
     "Clients for a while; half of the bad ones are slow readers."
     run = Run(port)
     tasks = [asyncio.create_task(good(run, rate)) for _ in range(n_good)]
-    tasks += [asyncio.create_task((slow_reader if i % 2 else bad)(run, f"127.0.1.{i + 1}" if sys.platform == "linux" else "127.0.0.1")) for i in range(n_bad)]
+    address = lambda i: f"127.0.1.{i + 1}" if sys.platform == "linux" else "127.0.0.1"
+    tasks += [asyncio.create_task(slow_reader(run, address(i)) if i % 2 else bad(run, address(i), habits)) for i in range(n_bad)]
     await asyncio.sleep(seconds)
     run.end = True
     done, late = await asyncio.wait(tasks, timeout=5)
@@ -188,7 +192,7 @@ def metrics(port: int) -> str:
     return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
 
 
-def soak(minutes: float, n_good: int, n_bad: int, rate: float) -> dict:
+def soak(minutes: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...] = tuple(HABITS)) -> dict:
     "The whole run; the figures as a dictionary."
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -203,22 +207,22 @@ def soak(minutes: float, n_good: int, n_bad: int, rate: float) -> dict:
                     break
                 except OSError:
                     time.sleep(0.2)
-            return _measured(server, port, minutes, n_good, n_bad, rate, Path(folder))
+            return _measured(server, port, minutes, n_good, n_bad, rate, habits, Path(folder))
         finally:
             server.kill()
             server.wait()
 
 
-def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, n_bad: int, rate: float, folder: Path) -> dict:
+def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...], folder: Path) -> dict:
     process, seconds = psutil.Process(server.pid), minutes * 60
     mb = lambda: process.memory_info().rss / 2**20
-    phase(port, min(10, seconds / 4), n_good, n_bad, rate)  # warm: thread pools, interpreters, buffers
+    phase(port, min(10, seconds / 4), n_good, n_bad, rate, habits)  # warm: thread pools, interpreters, buffers
     time.sleep(1)
     start, memory, files = mb(), [], process.num_fds()
     among, alone, left = [], [], seconds
     while left > 0:  # a minute with the bad ones, some seconds without, and so on: whatever else the machine does falls on both
         alone.append(phase(port, min(15, max(5, seconds / 4)), n_good, 0, rate))
-        among.append(phase(port, min(60, left), n_good, n_bad, rate))
+        among.append(phase(port, min(60, left), n_good, n_bad, rate, habits))
         memory.append(mb())
         print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files, p50 {p(among[-1].latencies, 0.5):.1f}, p95 {p(among[-1].latencies, 0.95):.1f} ms (alone p95 {p(alone[-1].latencies, 0.95):.1f}), machine load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
         left -= 60
@@ -230,7 +234,7 @@ def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, 
     server.terminate()
     stopped = time.monotonic()
     code = server.wait(10)
-    return {"minutes": minutes, "good clients": n_good, "bad clients": n_bad, "frames a second each": rate,
+    return {"minutes": minutes, "good clients": n_good, "bad clients": n_bad, "habits": ["slow_reader", *habits], "frames a second each": rate,
             "memory start MB": round(start, 1), "memory end MB": round(mb_last(memory), 1), "memory by minute": [round(m) for m in memory], "open files at start": files,
             "p50 alone ms": round(p(quiet, 0.5), 1), "p95 alone ms": round(p(quiet, 0.95), 1), "p50 among bad ms": round(p(busy, 0.5), 1), "p95 among bad ms": round(p(busy, 0.95), 1),
             "p95 ratio": round(p(busy, 0.95) / p(quiet, 0.95), 2), "p95 ratio by minute": [round(p(b.latencies, 0.95) / p(a.latencies, 0.95), 2) for a, b in zip(alone, among)], "answers to good": len(busy), "counts": dict(sorted(counts.items())), "server": server_lines,
@@ -248,11 +252,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--good", type=int, default=10)
     parser.add_argument("--bad", type=int, default=10)
     parser.add_argument("--rate", type=float, default=5, help="frames a second of each good client")
+    parser.add_argument("--habits", default=",".join(HABITS), help="what the bad clients do that are no slow readers; default all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the figures there as JSON")
     args = parser.parse_args(argv)
     random.seed(args.seed)
-    figures = soak(args.minutes, args.good, args.bad, args.rate)
+    figures = soak(args.minutes, args.good, args.bad, args.rate, tuple(args.habits.split(",")))
     text = json.dumps(figures, indent=1, ensure_ascii=False)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
