@@ -4,7 +4,7 @@
     python benchmarks/soak.py --minutes 0.2           the short form that tests/test_soak.py runs
 
 Good clients send some frames a second each and wait for the answers. The bad ones, in turn: connect and vanish without a close; send garbage between frames; never read;
-flood with frames; trickle half a message; upload rubbish by HTTP. The same good load without the bad ones is measured for a quarter of a minute before each minute, on the same server.
+flood with frames; trickle half a message; upload rubbish by HTTP. The same good load without the bad ones is measured for ten seconds before each minute, on the same server.
 """
 
 import argparse
@@ -216,12 +216,12 @@ def soak(minutes: float, n_good: int, n_bad: int, rate: float, habits: tuple[str
 def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...], folder: Path) -> dict:
     process, seconds = psutil.Process(server.pid), minutes * 60
     mb = lambda: process.memory_info().rss / 2**20
-    phase(port, min(10, seconds / 4), n_good, n_bad, rate, habits)  # warm: thread pools, interpreters, buffers
+    phase(port, max(6, min(10, seconds / 4)), n_good, n_bad, rate, habits)  # warm: thread pools, interpreters, buffers
     time.sleep(1)
     start, memory, files = mb(), [], process.num_fds()
     among, alone, left = [], [], seconds
     while left > 0:  # a minute with the bad ones, some seconds without, and so on: whatever else the machine does falls on both
-        alone.append(phase(port, min(15, max(5, seconds / 4)), n_good, 0, rate))
+        alone.append(phase(port, min(10, max(5, seconds / 4)), n_good, 0, rate))
         among.append(phase(port, min(60, left), n_good, n_bad, rate, habits))
         memory.append(mb())
         print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files, p50 {p(among[-1].latencies, 0.5):.1f}, p95 {p(among[-1].latencies, 0.95):.1f} ms (alone p95 {p(alone[-1].latencies, 0.95):.1f}), machine load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)

@@ -36,6 +36,7 @@ const SILENCE_MS = 4000;        // no answer for this long: the kernel is gone
 const HISTORY_MS = 30000;
 const RATE_MS = 2000;           // answers are counted over this time
 const PAINT_MS = 120;           // bars, history and numbers change no more often; boxes follow every answer
+const NOTICE_MS = 2500;          // what a click or the kernel brought up stays this long over the count of faces
 const LARGEST_UPLOAD = 4e6;     // bytes; a larger picture is made smaller before it is sent
 const UPLOAD_SIDE = 2048;
 const UNCERTAIN = "uncertain";  // as face_emotion.config has it
@@ -120,10 +121,16 @@ class Screen {
 
   say(state, text) {
     this.root.dataset.state = state;
+    this.notice(text, 0);
+  }
+
+  notice(text, stays = NOTICE_MS) {
     this.status.textContent = text;
+    this.noticeEnds = performance.now() + stays;
   }
 
   count(n) {
+    if (performance.now() < this.noticeEnds) return;
     this.status.textContent = n === 0 ? this.words.noFace : n === 1 ? this.words.oneFace : fill(this.words.faces, { n });
   }
 
@@ -453,14 +460,14 @@ class Camera {
   taken() {
     const s = this.screen;
     s.stage.classList.add("fe-flash");
-    s.status.textContent = s.words.taken;
+    s.notice(s.words.taken);
     setTimeout(() => s.stage.classList.remove("fe-flash"), 150);
   }
 
   refused(message) {
     for (const number of [...(message.dropped ?? []), message.number]) this.pending.delete(number);
     this.lastAnswer = performance.now();
-    this.screen.status.textContent = message.message;
+    this.screen.notice(message.message);
     if (!this.stream) this.screen.say("error", message.message);
   }
 
