@@ -206,7 +206,7 @@ def plot_reliability(probabilities: np.ndarray, labels: np.ndarray, calibrated: 
     ax.legend(fontsize=7)
     return fig
 
-
+# %% ../nbs/09_evaluate.ipynb #09-evaluate-23b
 def plot_coverage(curve: pd.DataFrame | list[dict]) -> Figure: # rows of `coverage`
     "The share of faces that are answered, and how many of these answers are right, over the threshold, and one over the other."
     curve = pd.DataFrame(curve)
