@@ -155,7 +155,7 @@ def parts(frame: bytes) -> dict[str, float]:
     from face_emotion.predict import Predictor
     cv2.setNumThreads(1)
     image, predictor = cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR_RGB), Predictor(cores=Cores(1))
-    crop, stream = np.zeros((1, 224, 224, 3), np.uint8), predictor.stream()
+    crop, stream = np.zeros((1, *predictor.metadata.input), np.uint8), predictor.stream()
     with mp.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1) as mesh:
         alone = {"decode": milliseconds(lambda: cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR_RGB)),
                  "Face Mesh (MediaPipe, following one face)": milliseconds(lambda: mesh.process(image)), "classify": milliseconds(lambda: predictor.classifier(crop))}

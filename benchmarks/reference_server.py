@@ -18,7 +18,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 def create_app(savedmodel: Path) -> FastAPI:
     "The app; the model and one Face Mesh are shared by all connections."
     metadata = json.loads(savedmodel.with_name(savedmodel.name.removesuffix("_savedmodel") + ".json").read_text())
-    names, framing = metadata["class_names"], metadata["framing"]
+    names, framing, size = metadata["class_names"], metadata["framing"], tuple(metadata["input"][:2])
     predict = tf.saved_model.load(str(savedmodel)).signatures["serving_default"]
     mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=5)
     app = FastAPI()
@@ -33,7 +33,7 @@ def create_app(savedmodel: Path) -> FastAPI:
         side = framing["side"] * max(box[2] - box[0], box[3] - box[1])
         x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2 + framing["shift_y"] * side
         x0, y0, x1, y1 = max(0, int(x)), max(0, int(y)), min(rgb.shape[1], int(x + side)), min(rgb.shape[0], int(y + side))
-        return cv2.resize(rgb[y0:y1, x0:x1], (224, 224)).astype(np.float32)
+        return cv2.resize(rgb[y0:y1, x0:x1], size).astype(np.float32)
 
     def emotion(rgb: np.ndarray, box: np.ndarray) -> dict:
         p = next(iter(predict(tf.constant(crop(rgb, box)[None])).values())).numpy()[0]

@@ -8,7 +8,8 @@ import psutil
 
 name, stem = sys.argv[1:]
 rng = np.random.default_rng(0)
-crops = {n: rng.uniform(0, 255, (n, 224, 224, 3)).astype(np.float32) for n in (1, 4)}
+size = json.loads(open(stem + ".json").read())["input"]
+crops = {n: rng.uniform(0, 255, (n, *size)).astype(np.float32) for n in (1, 4)}
 
 
 def litert(threads: int):
@@ -34,7 +35,7 @@ def openvino(threads: int):
     import openvino as ov
     core = ov.Core()
     model = core.read_model(stem + ".tflite")
-    model.reshape([-1, 224, 224, 3])
+    model.reshape([-1, *size])
     request = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     return lambda x: next(iter(request.infer({0: x}).values()))
 

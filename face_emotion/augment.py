@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_AUGMENT', 'Augment', 'make_augment', 'move', 'tone', 'low_light', 'grey', 'shrink', 'blur', 'jpeg', 'erase',
-           'Mixer', 'mixup', 'cutmix']
+           'cover', 'Mixer', 'mixup', 'cutmix']
 
 # %% ../nbs/06_augment.ipynb #06-augment-02
 import cv2
@@ -29,13 +29,15 @@ class Augment(BaseModel, frozen=True, extra="forbid"):
     p_jpeg: float = Field(0.1, ge=0, le=1, description="strong JPEG compression")
     p_small: float = Field(0.15, ge=0, le=1, description="a small face, enlarged")
     small: float = Field(0.2, gt=0, le=1, description="the smallest such face, as a share of the side")
-    p_erase: float = Field(0.1, ge=0, le=1, description="a rectangle covered: hair, a hand, a mask")
+    p_erase: float = Field(0.1, ge=0, le=1, description="a rectangle covered: hair, a hand")
+    p_cover: float = Field(0, ge=0, le=1, description="a mask over nose and mouth, or dark glasses")
 
     def __call__(self,
                  image: np.ndarray, # (s, s, 3) uint8 RGB
                  rng: np.random.Generator, # where every random number comes from
                 ) -> np.ndarray: # (s, s, 3) uint8
         "The picture, changed at random."
+        if self.p_cover and rng.random() < self.p_cover: image = cover(image, rng)
         image = move(image, self, rng)
         if rng.random() < self.p_small: image = shrink(image, rng.uniform(self.small, 0.6))
         if rng.random() < self.p_blur: image = blur(image, rng.uniform(0.004, 0.012))
@@ -145,6 +147,20 @@ def erase(
     y, x = int(rng.integers(size - h)), int(rng.integers(size - w))
     image = image.copy()
     image[y:y + h, x:x + w] = rng.integers(0, 256, 3, dtype=np.uint8)
+    return image
+
+
+def cover(
+    image: np.ndarray, # (s, s, 3) uint8, an upright face that fills the picture
+    rng: np.random.Generator, # random numbers
+) -> np.ndarray: # (s, s, 3) uint8, a copy
+    "A pale mask over the lower half, or a dark band over the eyes."
+    mask = rng.random() < 0.5
+    top, bottom = (rng.uniform(0.5, 0.62), rng.uniform(0.92, 1.0)) if mask else (rng.uniform(0.22, 0.32), rng.uniform(0.44, 0.52))
+    side = rng.uniform(0.02, 0.15)
+    y0, y1, x0, x1 = (round(v * image.shape[0]) for v in (top, bottom, side, 1 - side))
+    image = image.copy()
+    image[y0:y1, x0:x1] = rng.integers(150, 256, 3, dtype=np.uint8) if mask else rng.integers(0, 60, dtype=np.uint8)
     return image
 
 # %% ../nbs/06_augment.ipynb #06-augment-20

@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     epochs_head: int = Field(6, ge=0, description="epochs with the backbone frozen")
     learning_rate_head: float = Field(3e-4, gt=0, description="peak learning rate of the head stage")
     steps_per_epoch_finetune: int = Field(1000, ge=1, description="steps an epoch of fine-tuning, when AUTO_STEPS is off")
-    epochs_finetune: int = Field(42, ge=0, description="epochs of fine-tuning, in three stages")
+    epochs_finetune: int = Field(42, ge=0, description="epochs of fine-tuning, shared by its stages")
+    first_finetune_stage: int = Field(1, ge=1, le=3, description="where fine-tuning begins: 1 the upper half of the backbone, then 2 three quarters, then 3 all of it")
     learning_rate_finetune: float = Field(2e-5, gt=0, description="peak learning rate of fine-tuning")
     dropout_rate: float = Field(0.25, ge=0, lt=1, description="dropout before the last layer")
     weight_decay: float = Field(1e-5, ge=0, description="AdamW's weight decay")
@@ -151,7 +152,7 @@ def get_settings() -> Settings:
 
 # %% ../nbs/00_config.ipynb #00-config-21
 _COMMENTED = ("test_mode", "input_path", "model_path", "min_confidence")
-_EXPERT = ("backbone", "lr_schedule", "class_weights", "logit_adjustment", "bn_momentum", "mixed_precision", "augment", "cache_images", "seed",
+_EXPERT = ("backbone", "lr_schedule", "class_weights", "logit_adjustment", "first_finetune_stage", "bn_momentum", "mixed_precision", "augment", "cache_images", "seed",
            "max_message_bytes", "max_pixels", "max_faces", "frames_per_address", "frames_total", "connections_per_address", "connections_total",
            "idle_timeout", "send_timeout", "frame_timeout", "allowed_origins", "access_token")
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'darker', 'cast', 'turned', 'shifted', 'find_landmarks', 'glasses', 'mask', 'Condition', 'conditions',
            'changed', 'plot_conditions', 'paired', 'measure_robustness', 'table', 'robustness_lines', 'plot_changes',
-           'some_of_each', 'robustness', 'main']
+           'robustness', 'main']
 
 # %% ../nbs/09a_robustness.ipynb #09a-robustness-02
 import argparse
@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from .artefact import Artefact, ModelError
 from .augment import blur, jpeg, shrink
 from .crop import Framing, crop_square
-from .dataset import DataError, FaceData, load_data
+from .dataset import DataError, FaceData, at_most, load_data
 from .detect import Detector, FaceDetector
 from .evaluate import answers, check_card, headline, part_name, tempered, write_part
 from .log import get_logger, setup_logging
@@ -302,16 +302,6 @@ def plot_changes(report: dict) -> Figure: # from `measure_robustness`
     return fig
 
 # %% ../nbs/09a_robustness.ipynb #09a-robustness-31
-def some_of_each(
-    data: FaceData, # any labelled faces
-    per_class: int, # at most this many faces of a class
-    seed: int = 0, # the same seed gives the same faces
-) -> FaceData:
-    "The data with frequent classes cut back, so that rare ones count as much."
-    shuffled = np.random.default_rng(seed).permutation(len(data))
-    return data.take(np.sort(np.concatenate([shuffled[data.labels[shuffled] == c][:per_class] for c in range(len(data.class_names))])))
-
-
 def robustness(
     model: str | Path = "bundled", # an artefact, or one file of it
     data: dict[str, FaceData] | None = None, # labelled faces by split, as `load_data` gives them
@@ -325,7 +315,7 @@ def robustness(
     artefact, out = Artefact(model), Path(out)
     classifier = load_artefact(model, kind=".tflite" if artefact.file(".tflite").is_file() else None)
     split = next(s for s in ("test", "validation", "all", "train") if s in data)
-    faces = some_of_each(data[split], per_class, seed) if per_class else data[split]
+    faces = data[split].take(at_most(data[split], per_class, seed)) if per_class else data[split]
     report = {**measure_robustness(classifier, faces, seed), "split": split}
     out.mkdir(parents=True, exist_ok=True)
     (out / "robustness.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

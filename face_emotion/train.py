@@ -53,14 +53,15 @@ class Stage:
 
 
 def plan(
-    settings: Settings, # epochs, rates, steps, DISABLE_MIX_IN_LAST_STAGE
+    settings: Settings, # epochs, rates, steps, FIRST_FINETUNE_STAGE, DISABLE_MIX_IN_LAST_STAGE
 ) -> list[Stage]:
     "The stages that have epochs, in their order."
     head = None if settings.auto_steps else settings.steps_per_epoch_head
     fine = None if settings.auto_steps else settings.steps_per_epoch_finetune
     stages = [Stage("head", settings.epochs_head, settings.learning_rate_head, head, True)]
-    for i, share in enumerate((1, 0.75, 0.5)):
-        epochs = settings.epochs_finetune // 3 + (i < settings.epochs_finetune % 3)
+    kept = range(settings.first_finetune_stage - 1, 3)
+    for i, share in list(enumerate((1, 0.75, 0.5)))[kept.start:]:
+        epochs = settings.epochs_finetune // len(kept) + (i - kept.start < settings.epochs_finetune % len(kept))
         stages.append(Stage(f"finetune{i + 1}", epochs, settings.learning_rate_finetune * share, fine, i < 2 or not settings.disable_mix_in_last_stage))
     stages = [s for s in stages if s.epochs]
     if not stages: raise TrainingError("EPOCHS_HEAD and EPOCHS_FINETUNE are both 0: there is nothing to train.")

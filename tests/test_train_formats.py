@@ -8,6 +8,7 @@ from face_emotion.artefact import Artefact
 from face_emotion.model import FORMATS, bundle, load_artefact, save_artefact
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SIZE = Artefact("bundled").metadata.input[0]
 EXACT = tuple(f for f in FORMATS if "fp16" not in f)
 
 
@@ -16,7 +17,7 @@ def faces(n):
     if not path.exists(): pytest.skip("needs ../shared/data/fer2013plus.npz")
     from face_emotion.dataset import from_npz, stratified, validation_arrays
     test = from_npz(path)["test"]
-    return validation_arrays(test.take(stratified(test, n)), 224)
+    return validation_arrays(test.take(stratified(test, n)), SIZE)
 
 
 @pytest.mark.timeout(900)
@@ -38,7 +39,7 @@ def test_formats_agree_on_200_faces(tmp_path, capsys):
 
 
 def test_bundled_files_agree_without_any_data():
-    x = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3)).astype(np.float32)
+    x = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3)).astype(np.float32)
     a, b = (load_artefact("bundled", kind=k)(x) for k in (".keras", ".tflite"))
     assert np.isfinite(b).all() and np.abs(a - b).max() < 1e-4
 
@@ -47,6 +48,6 @@ def test_bundled_files_agree_without_any_data():
 def test_bundle_can_be_made_again(tmp_path):
     source = Artefact("bundled")
     made = bundle(source.file(".keras"), tmp_path / "again")
-    x = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3)).astype(np.float32)
+    x = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3)).astype(np.float32)
     assert np.abs(load_artefact(made.stem, kind=".tflite")(x) - load_artefact("bundled", kind=".tflite")(x)).max() < 1e-6
     assert made.metadata.framing == source.metadata.framing and made.metadata.metrics == source.metadata.metrics
