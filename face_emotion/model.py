@@ -392,6 +392,8 @@ def bundle(
     metadata: str | Path | None = None, # JSON in the form of `Metadata`; None: that beside `source`, or else at `stem`
     formats: tuple[str, ...] = (".keras", ".tflite"), # files to write
     tau: float = 0.0, # logit adjustment by the class shares in the metadata; what the artefact says was done already counts
+    blend: str | Path | None = None, # another model of the same make, whose weights are averaged with these (Wortsman et al. 2022, arXiv 2109.01903)
+    img_size: int | None = None, # another side of the input than the one of training, in pixels (Touvron et al. 2019, arXiv 1906.06423); None keeps it
 ) -> Artefact:
     "Make the artefact that the package carries: LiteRT and Keras files with their metadata."
     beside = Artefact(source).file(".json")
@@ -401,12 +403,28 @@ def bundle(
         meta = Metadata.model_validate_json(text)
     except ValueError as e:
         raise ModelError(f"The metadata of {source} cannot be used: {e}") from None
-    model = build_model(meta.backbone, meta.class_names, meta.input[0], meta.settings.get("dropout_rate", 0.25), weights=source)
-    if tau:
-        done = meta.settings.get("logit_adjustment", 0.0) if metadata is None and beside.is_file() else 0.0
-        adjust_logits(model, _shares(meta), tau - done)
-        meta = meta.model_copy(update={"settings": {**meta.settings, "logit_adjustment": tau}, "temperature": 1.0, "metrics": {}})
+    size = img_size or meta.input[0]
+    model = build_model(meta.backbone, meta.class_names, size, meta.settings.get("dropout_rate", 0.25), weights=source)
+    done = meta.settings.get("logit_adjustment", 0.0) if metadata is None and beside.is_file() else 0.0
+    if blend:
+        done = (done + _adjustment(blend)) / 2
+        _average(model, blend)
+    if tau: adjust_logits(model, _shares(meta), tau - done)
+    if tau or blend or img_size:
+        changed = {"logit_adjustment": tau or done} | ({"blended_with": Path(blend).name} if blend else {})
+        meta = meta.model_copy(update={"input": (size, size, 3), "settings": {**meta.settings, **changed}, "temperature": 1.0, "metrics": {}})
     return save_artefact(model, stem, meta, formats)
+
+
+def _average(model: keras.Model, other: str | Path) -> None:
+    theirs = keras.models.clone_model(model)
+    if not load_weights(theirs, other): raise ModelError(f"{other} has other classes and cannot be averaged with this model.")
+    model.set_weights([(a + b) / 2 for a, b in zip(model.get_weights(), theirs.get_weights())])
+
+
+def _adjustment(model: str | Path) -> float: # how much of the class shares was taken off its logits
+    metadata = Artefact(model).file(".json")
+    return Metadata.model_validate_json(metadata.read_text(encoding="utf-8")).settings.get("logit_adjustment", 0.0) if metadata.is_file() else 0.0
 
 
 def _shares(meta: Metadata) -> list[float]:
@@ -422,12 +440,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--export", metavar="MODEL", help="write an artefact, which has .keras or .h5, in every format")
     parser.add_argument("--metadata", metavar="JSON", help="classes, input, framing and results; default: those that are there")
     parser.add_argument("--logit-adjustment", type=float, default=0.0, metavar="TAU", help="take this share of the class frequencies off the logits; fit the temperature anew afterwards")
+    parser.add_argument("--blend", metavar="MODEL", help="average the weights with those of this model, for example the one that training started from")
+    parser.add_argument("--img-size", type=int, metavar="PIXELS", help="another side of the input than the one of training; fit the temperature anew afterwards")
     parser.add_argument("--out", metavar="STEM", help="stem of the files; default the package's own, or that of the exported model")
     args = parser.parse_args(argv)
     if bool(args.bundle) == bool(args.export): parser.error("give either --bundle or --export")
     try:
-        if args.bundle: artefact = bundle(args.bundle, args.out or BUNDLED_MODEL, args.metadata, tau=args.logit_adjustment)
-        else: artefact = bundle(args.export, args.out or Artefact(args.export).stem, args.metadata, FORMATS, args.logit_adjustment)
+        if args.bundle: artefact = bundle(args.bundle, args.out or BUNDLED_MODEL, args.metadata, tau=args.logit_adjustment, blend=args.blend, img_size=args.img_size)
+        else: artefact = bundle(args.export, args.out or Artefact(args.export).stem, args.metadata, FORMATS, args.logit_adjustment, args.blend, args.img_size)
     except ModelError as e:
         print(e, file=sys.stderr)
         return 1

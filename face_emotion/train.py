@@ -425,8 +425,10 @@ class Result:
 
 
 def _run_of(settings: Settings, data: dict[str, FaceData], weights) -> dict:
-    ignored = {"data_dir_train", "data_dir_val", "server_host", "server_port", "test_mode", "input_path", "model_path"}
-    return {"settings": settings.model_dump(mode="json", exclude=ignored), "weights": str(weights), "data": {s: d.describe() for s, d in data.items()}}
+    names = list(Settings.model_fields)
+    ignored = {"data_dir_train", "data_dir_val", "server_host", "server_port", "test_mode", "input_path", "model_path", "min_confidence", *names[names.index("max_message_bytes"):]}
+    start = Path(weights).name if weights is not None else None  # where it lies is no business of a model's readers
+    return {"settings": settings.model_dump(mode="json", exclude=ignored), "weights": str(start), "data": {s: d.describe() for s, d in data.items()}}
 
 
 def _start(store: Store, run: dict, resume: bool) -> State:
@@ -555,12 +557,18 @@ def _settings_data(settings: Settings, limit: int | None) -> dict[str, FaceData]
     return {s: d.take(stratified(d, limit if s == "train" else max(limit // 5, len(settings.class_names)), settings.seed)) for s, d in parts.items()}
 
 
+def _like_ctrl_c(number: int, frame) -> None:
+    "SIGTERM does what SIGINT would, also where a shell started this in the background and SIGINT is ignored."
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(number, frame)
+
+
 def main(argv: list[str] | None = None) -> int:
     "Train from the command line. Exit code 0 when finished, 130 after Ctrl-C, 1 otherwise, 2 for wrong settings."
     args = _parser().parse_args(argv)
     settings = settings_or_exit(epochs_head=args.epochs_head, epochs_finetune=args.epochs_finetune, img_size=args.img_size, batch_size=args.batch_size)
     setup_logging()
-    previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    previous = signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
         data = load_data(args.data, settings.class_names, args.limit, settings.seed) if args.data else _settings_data(settings, args.limit)
         for split, d in data.items(): print(f"{split}: {len(d)} faces, {', '.join(f'{c} {n:g}' for c, n in d.describe()['class_sums'].items())}", flush=True)
