@@ -29,7 +29,7 @@ from pydantic import BaseModel, ValidationError
 
 from .artefact import Artefact, Metadata, ModelError
 from .augment import Mixer, make_augment
-from .config import Settings, get_settings, settings_or_exit
+from .config import Settings, TrainingSettings, get_settings, settings_or_exit
 from .dataset import Batches, DataError, FaceData, class_weights, from_folders, load_data, stratified, to_tf, validation_tf
 from .log import get_logger, setup_logging
 from .model import FORMATS, accelerators, adjust_logits, build_model, freeze_for, save_artefact, xla
@@ -59,10 +59,10 @@ def plan(
     head = None if settings.auto_steps else settings.steps_per_epoch_head
     fine = None if settings.auto_steps else settings.steps_per_epoch_finetune
     stages = [Stage("head", settings.epochs_head, settings.learning_rate_head, head, True)]
-    kept = range(settings.first_finetune_stage - 1, 3)
-    for i, share in list(enumerate((1, 0.75, 0.5)))[kept.start:]:
+    kept = range(settings.first_finetune_stage, 4)
+    for i in kept:
         epochs = settings.epochs_finetune // len(kept) + (i - kept.start < settings.epochs_finetune % len(kept))
-        stages.append(Stage(f"finetune{i + 1}", epochs, settings.learning_rate_finetune * share, fine, i < 2 or not settings.disable_mix_in_last_stage))
+        stages.append(Stage(f"finetune{i}", epochs, settings.learning_rate_finetune * (1, 0.75, 0.5)[i - 1], fine, i < 3 or not settings.disable_mix_in_last_stage))
     stages = [s for s in stages if s.epochs]
     if not stages: raise TrainingError("EPOCHS_HEAD and EPOCHS_FINETUNE are both 0: there is nothing to train.")
     return stages
@@ -425,10 +425,8 @@ class Result:
 
 
 def _run_of(settings: Settings, data: dict[str, FaceData], weights) -> dict:
-    names = list(Settings.model_fields)
-    ignored = {"data_dir_train", "data_dir_val", "server_host", "server_port", "test_mode", "input_path", "model_path", "min_confidence", *names[names.index("max_message_bytes"):]}
     start = Path(weights).name if weights is not None else None  # where it lies is no business of a model's readers
-    return {"settings": settings.model_dump(mode="json", exclude=ignored), "weights": str(start), "data": {s: d.describe() for s, d in data.items()}}
+    return {"settings": settings.model_dump(mode="json", include=set(TrainingSettings.model_fields)), "weights": str(start), "data": {s: d.describe() for s, d in data.items()}}
 
 
 def _start(store: Store, run: dict, resume: bool) -> State:
