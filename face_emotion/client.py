@@ -47,8 +47,7 @@ class EmotionClient:
         self.url, self.retries, self._pauses, self.timeout = url, retries, (first_pause, longest_pause), timeout
         self._options = {"additional_headers": {"Authorization": f"Bearer {token}"} if token else None, "max_size": 2**24, "compression": None, **options}
         self._socket: ClientConnection | None = None
-        self._waiting: bytes | str | None = None
-        self._fresh = asyncio.Event()
+        self._waiting, self._fresh = None, asyncio.Event() # the frame to send next, and that there is one
         self.hello: dict = {} # the server's first message: class names, limits
         self.connects = self.skipped = 0 # connections made, and frames that a later one replaced
 
@@ -78,7 +77,8 @@ class EmotionClient:
             if self._socket is not None: return self._socket
             if attempt: await asyncio.sleep(min(pause * 2**attempt, longest) * random.uniform(0.5, 1))
             try:
-                await self._open()
+                socket = await connect(self.url, subprotocols=[V2], **self._options)
+                self.hello, self._socket, self.connects = json.loads(await asyncio.wait_for(socket.recv(), self.timeout)), socket, self.connects + 1
             except (OSError, InvalidHandshake, asyncio.TimeoutError, ConnectionClosed) as e:
                 problem = e
                 if getattr(getattr(e, "response", None), "status_code", 0) in _FOR_GOOD: break
@@ -87,10 +87,6 @@ class EmotionClient:
                 raise ServerError(str(e)) from None
         if self._socket is None: raise ServerError(f"{self.url}: {_reason(problem)}") from None
         return self._socket
-
-    async def _open(self) -> None:
-        socket = await connect(self.url, subprotocols=[V2], **self._options)
-        self.hello, self._socket, self.connects = json.loads(await asyncio.wait_for(socket.recv(), self.timeout)), socket, self.connects + 1
 
     async def _lost(self, e: ConnectionClosed | asyncio.TimeoutError) -> None:
         old, self._socket = self._socket, None

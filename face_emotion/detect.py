@@ -255,8 +255,10 @@ class _Track:
     @property
     def size(self) -> float: return float((self.face.box[2:] - self.face.box[:2]).max())
 
-    def moved_by(self, face: Face) -> float: # in sizes of the face
-        return float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - self.centre)) / self.size
+    def heading(self, seconds: float) -> np.ndarray: return self.centre + self.velocity * seconds
+
+    def moved_by(self, face: Face, start: np.ndarray | None = None) -> float: # in sizes of the face, from `start` or from where it was
+        return float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - (self.centre if start is None else start))) / self.size
 
     def update(self, face: Face, now: float) -> None:
         step = ((face.box[:2] + face.box[2:]) / 2 - self.centre) / max(now - self.seen, 1e-3)
@@ -290,7 +292,7 @@ class FaceTracker:
 
     def _follow(self, image: np.ndarray, now: float) -> bool:
         "Move every live track to this frame; whether none was lost or needs the detector."
-        found = [(t, self.detector.look(image, self._region(t.face))) for t in self._live if t.face.landmarks is not None]
+        found = [(t, self.detector.look(image, _Region.around(t.face.landmarks[:, :2], t.face.roll))) for t in self._live if t.face.landmarks is not None]
         found = sorted(((t, f) for t, f in found if f is not None and t.moved_by(f) < 0.8), key=lambda tf: tf[0].moved_by(tf[1]))
         kept: list[_Track] = []
         for t, f in found:
@@ -301,13 +303,9 @@ class FaceTracker:
         self._live, self._lost = kept, self._lost + gone
         return not gone
 
-    @staticmethod
-    def _region(face: Face) -> _Region: return _Region.around(face.landmarks[:, :2], face.roll)
-
     def _detect(self, image: np.ndarray, now: float) -> None:
         self._since_detection, self._looks = 0, self._looks + 1
-        d = self.detector
-        second = self._looks % 2 == 0
+        d, second = self.detector, self._looks % 2 == 0
         candidates = [] if second and self._live and not self._lost else d.full_range(image, d.min_score) or d.short_range(image, d.min_score)
         if second and not candidates: candidates = d.far(image, self._looks // 2 % 4)
         boxes = [t.face.box for t in self._live]
@@ -317,15 +315,12 @@ class FaceTracker:
 
     def _revive(self, new: list[Face], now: float) -> None:
         "Give new faces the ids of lost ones nearby, nearest first, and fresh ids to the rest."
-        heading = lambda t: t.centre + t.velocity * min(now - t.seen, self.keep_lost)
-        distance = lambda t, f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - heading(t))) / t.size
-        for d, i, t in sorted(((distance(t, f), i, t) for i, f in enumerate(new) for t in self._lost), key=lambda x: x[0]):
+        for d, i, t in sorted(((t.moved_by(f, t.heading(min(now - t.seen, self.keep_lost))), i, t) for i, f in enumerate(new) for t in self._lost), key=lambda x: x[0]):
             if d > 1.0 or new[i] is None or all(t is not k for k in self._lost): continue
             t.update(new[i], now)
             self._live.append(t)
             self._lost = [k for k in self._lost if k is not t]
             new[i] = None
-        for f in new:
-            if f is None: continue
+        for f in (f for f in new if f is not None):
             self._live.append(_Track(replace(f, face_id=self._next_id), now))
             self._next_id += 1

@@ -423,8 +423,8 @@ def _average(model: keras.Model, other: str | Path) -> None:
 
 
 def _adjustment(model: str | Path) -> float: # how much of the class shares was taken off its logits
-    metadata = Artefact(model).file(".json")
-    return Metadata.model_validate_json(metadata.read_text(encoding="utf-8")).settings.get("logit_adjustment", 0.0) if metadata.is_file() else 0.0
+    artefact = Artefact(model)
+    return artefact.metadata.settings.get("logit_adjustment", 0.0) if artefact.file(".json").is_file() else 0.0
 
 
 def _shares(meta: Metadata) -> list[float]:
@@ -432,7 +432,7 @@ def _shares(meta: Metadata) -> list[float]:
     if set(shares) != set(meta.class_names): raise ModelError("The metadata do not say how much each class counted in training (data, class_shares): logit adjustment needs that.")
     return [shares[c] for c in meta.class_names]
 
-
+# %% ../nbs/07_model.ipynb #07-model-47b
 def main(argv: list[str] | None = None) -> int:
     "Make the bundled artefact from a Keras model, or export a model to every format."
     parser = argparse.ArgumentParser("python -m face_emotion.model", description=main.__doc__)
