@@ -1,4 +1,5 @@
 """Package metadata, all of it read from settings.ini, which nbdev reads too."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -34,5 +35,8 @@ setup(
     install_requires=requirements(),
     extras_require=extras,
     zip_safe=False,
-    entry_points={"console_scripts": ["face-emotion=face_emotion.cli:main"], "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    entry_points={
+        "console_scripts": ["face-emotion=face_emotion.serving.cli:main"],
+        "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
+    },
 )

@@ -5,6 +5,7 @@
 Faces are JPEG crops of 256 pixels made from scikit-image's astronaut. The naive pipeline is Keras' image_dataset_from_directory with the same changes made
 picture by picture in Python. Takes about three minutes on two cores.
 """
+
 import argparse
 import json
 import os
@@ -22,10 +23,12 @@ from scipy import ndimage
 from skimage.data import astronaut
 
 from face_emotion.augment import Mixer, make_augment
-from face_emotion.config import DEFAULT_CLASS_NAMES, load_settings
-from face_emotion.dataset import Batches, load_data, to_tf
+from face_emotion.core.config import DEFAULT_CLASS_NAMES, load_settings
+from face_emotion.data.batches import Batches, to_tf
+from face_emotion.data.sources import load_data
 from face_emotion.model import build_model
-from face_emotion.train import Stage, compile_for
+from face_emotion.learning.schedule import Stage
+from face_emotion.train import compile_for
 
 
 def make_faces(folder: Path, count: int) -> Path:
@@ -33,41 +36,51 @@ def make_faces(folder: Path, count: int) -> Path:
     rng = np.random.default_rng(0)
     for i in range(count):
         y, x = rng.integers(55, 80), rng.integers(155, 180)
-        face = cv2.resize(astronaut()[y:y + 120, x:x + 120, ::-1], (256, 256), interpolation=cv2.INTER_CUBIC)
+        face = cv2.resize(astronaut()[y : y + 120, x : x + 120, ::-1], (256, 256), interpolation=cv2.INTER_CUBIC)
         path = folder / DEFAULT_CLASS_NAMES[i % 5] / f"{i:04}.jpg"
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), face)
     return folder
 
 
-def naive_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray: # (s, s, 3) float32
+def naive_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # (s, s, 3) float32
     "Flip, rotation, zoom, shift and contrast, one after the other, as it is often written."
-    if rng.random() < 0.5: image = image[:, ::-1]
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
     image = ndimage.rotate(image, rng.uniform(-10, 10), reshape=False, order=1, mode="nearest")
     size, zoom = image.shape[0], rng.uniform(0.88, 1.12)
-    image = ndimage.affine_transform(image, (1 / zoom, 1 / zoom, 1), (size / 2 * (1 - 1 / zoom),) * 2 + (0,), order=1, mode="nearest")
+    image = ndimage.affine_transform(
+        image, (1 / zoom, 1 / zoom, 1), (size / 2 * (1 - 1 / zoom),) * 2 + (0,), order=1, mode="nearest"
+    )
     image = ndimage.shift(image, (*rng.uniform(-0.06, 0.06, 2) * size, 0), order=1, mode="nearest")
     return np.clip((image - image.mean()) * rng.uniform(0.75, 1.25) + image.mean(), 0, 255)
 
 
 def naive(folder: Path, size: int, batch: int):
     "Endless batches of the naive pipeline."
-    data = keras.utils.image_dataset_from_directory(folder, label_mode="categorical", image_size=(size, size), batch_size=batch, seed=0, verbose=False)
+    data = keras.utils.image_dataset_from_directory(
+        folder, label_mode="categorical", image_size=(size, size), batch_size=batch, seed=0, verbose=False
+    )
     rng = np.random.default_rng(0)
     while True:
         for x, y in data:
-            if len(x) == batch: yield np.stack([naive_change(i, rng) for i in x.numpy()]), y
+            if len(x) == batch:
+                yield np.stack([naive_change(i, rng) for i in x.numpy()]), y
 
 
-def rate(stream, steps: int, batch: int, warm: int = 2) -> float: # images a second
+def rate(stream, steps: int, batch: int, warm: int = 2) -> float:  # images a second
     "How fast a stream gives batches."
-    for _ in range(warm): next(stream)
+    for _ in range(warm):
+        next(stream)
     start = time.perf_counter()
-    for _ in range(steps): next(stream)
+    for _ in range(steps):
+        next(stream)
     return steps * batch / (time.perf_counter() - start)
 
 
-def training_rates(model, batches: Batches, steps: int, rounds: int) -> tuple[list[float], list[float]]: # images a second with one batch over and over, and with the pipeline
+def training_rates(
+    model, batches: Batches, steps: int, rounds: int
+) -> tuple[list[float], list[float]]:  # images a second with one batch over and over, and with the pipeline
     "Both measured in turns, so that other load on the machine meets both alike."
     stream = iter(to_tf(batches))
     fixed, alone, both = next(stream), [], []
@@ -75,24 +88,27 @@ def training_rates(model, batches: Batches, steps: int, rounds: int) -> tuple[li
     for _ in range(rounds):
         for times, source in ((alone, iter(lambda: fixed, None)), (both, stream)):
             start = time.perf_counter()
-            for _ in range(steps): model.train_on_batch(*next(source))
+            for _ in range(steps):
+                model.train_on_batch(*next(source))
             times.append(steps * batches.batch_size / (time.perf_counter() - start))
     return alone, both
 
 
-def cpu_per_image(batches: Batches, steps: int) -> float: # seconds of one core
+def cpu_per_image(batches: Batches, steps: int) -> float:  # seconds of one core
     "Processor time of making a batch, on one thread."
     batches[0]
     start = time.process_time()
-    for s in range(1, steps + 1): batches[s]
+    for s in range(1, steps + 1):
+        batches[s]
     return (time.process_time() - start) / steps / batches.batch_size
 
 
-def cpu_per_step(model, batch, steps: int) -> float: # seconds of all cores
+def cpu_per_step(model, batch, steps: int) -> float:  # seconds of all cores
     "Processor time of a training step."
     model.train_on_batch(*batch)
     start = time.process_time()
-    for _ in range(steps): model.train_on_batch(*batch)
+    for _ in range(steps):
+        model.train_on_batch(*batch)
     return (time.process_time() - start) / steps
 
 
@@ -103,8 +119,17 @@ def measure(size: int, faces: int, steps: int, rounds: int) -> dict:
         folder = make_faces(Path(folder), faces)
         data = load_data(folder)["train"]
         batches = Batches(data, size, settings.batch_size, make_augment(), Mixer(settings.p_mixup, settings.p_cutmix))
-        result = {"size": size, "batch": settings.batch_size, "faces": faces, "steps": steps, "rounds": rounds, "cores": os.cpu_count()}
-        result["naive pipeline"] = rate(naive(folder, size, settings.batch_size), max(2, steps // 2), settings.batch_size)
+        result = {
+            "size": size,
+            "batch": settings.batch_size,
+            "faces": faces,
+            "steps": steps,
+            "rounds": rounds,
+            "cores": os.cpu_count(),
+        }
+        result["naive pipeline"] = rate(
+            naive(folder, size, settings.batch_size), max(2, steps // 2), settings.batch_size
+        )
         result["pipeline"] = rate(iter(to_tf(batches)), steps * 4, settings.batch_size)
         model = build_model(img_size=size)
         compile_for(model, Stage("finetune3", 1, 1e-5, steps, True), settings, steps)
@@ -120,6 +145,7 @@ def measure(size: int, faces: int, steps: int, rounds: int) -> dict:
 def draw(result: dict, path: Path) -> None:
     "Bars of the four rates."
     from matplotlib.figure import Figure
+
     fig = Figure(figsize=(5, 1.8), layout="constrained")
     ax = fig.subplots()
     names = ("step and pipeline", "step", "naive pipeline", "pipeline")
@@ -137,7 +163,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     result = measure(args.size, args.faces, args.steps, args.rounds)
-    for name, value in result.items(): print(f"{name:45} {value:10.3f}" if isinstance(value, float) else f"{name:45} {value:10}")
+    for name, value in result.items():
+        print(f"{name:45} {value:10.3f}" if isinstance(value, float) else f"{name:45} {value:10}")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "bench_train.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -145,4 +172,5 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__": raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

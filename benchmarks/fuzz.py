@@ -1,7 +1,7 @@
 """Random and mutated input against message parsing and decoding: whatever comes in, an answer with a known code comes out.
 
-    python benchmarks/fuzz.py --inputs 200000 --seed 0        hypothesis and mutations (seconds for 2,000, some ten minutes for 200,000)
-    python benchmarks/fuzz.py --inputs 200000 --atheris       guided by coverage, where atheris is installed
+python benchmarks/fuzz.py --inputs 200000 --seed 0        hypothesis and mutations (seconds for 2,000, some ten minutes for 200,000)
+python benchmarks/fuzz.py --inputs 200000 --atheris       guided by coverage, where atheris is installed
 """
 
 import argparse
@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from face_emotion.crop import ImageError
-from face_emotion.protocol import ERRORS, FrameError, decode_frame, parse_message
+from face_emotion.core.image import ImageError
+from face_emotion.serving.protocol import ERRORS, FrameError, parse_message
+from face_emotion.core.image import decode_frame
 
 MAX_BYTES, MAX_PIXELS = 100_000, 1_000_000
 counts: collections.Counter = collections.Counter()
@@ -40,7 +41,12 @@ def one(message: str | bytes) -> str:
         assert frame_id is None or isinstance(frame_id, (str, int))
         json.dumps(frame_id).encode()
         image = decode_frame(data, MAX_PIXELS)
-        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS
+        assert (
+            image.dtype == np.uint8
+            and image.ndim == 3
+            and image.shape[2] == 3
+            and 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS
+        )
         code = "decoded"
     except (FrameError, ImageError) as e:
         code = e.code
@@ -55,13 +61,24 @@ def seeds() -> list[bytes]:
     "Small pictures of every kind that is read, to be mutated."
     picture = Image.radial_gradient("L").resize((24, 20)).convert("RGB")
     out = []
-    for kind, options in (("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"quality": 20, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"}), ("PNG", {}), ("WEBP", {}), ("WEBP", {"lossless": True}), ("GIF", {}), ("BMP", {})):
+    for kind, options in (
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("JPEG", {"quality": 20, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"}),
+        ("PNG", {}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("GIF", {}),
+        ("BMP", {}),
+    ):
         file = BytesIO()
         picture.save(file, kind, **options)
         out.append(file.getvalue())
     for mode in ("L", "P", "1", "LA", "RGBA", "I;16"):
         file = BytesIO()
-        (Image.fromarray(np.full((20, 24), 30000, np.uint16)) if mode == "I;16" else picture.convert(mode)).save(file, "PNG")
+        (Image.fromarray(np.full((20, 24), 30000, np.uint16)) if mode == "I;16" else picture.convert(mode)).save(
+            file, "PNG"
+        )
         out.append(file.getvalue())
     for more in ({"save_all": True, "append_images": [picture.rotate(90)]},):
         for kind in ("GIF", "PNG", "WEBP"):
@@ -79,12 +96,18 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         i, n = rng.randrange(len(b) + 1), rng.randrange(1, 17)
         match rng.randrange(6):
-            case 0: b[i:i + n] = rng.randbytes(n)
-            case 1: del b[i:i + n]
-            case 2: b[i:i] = b[i:i + n * 8]
-            case 3: b[i:i + 2] = rng.choice((b"\xff\xff", b"\0\0", b"\x7f\xff", b"\xff\xda", b"\xff\xc0", b"\x80\0"))
-            case 4: b = b[:max(4, i)]
-            case 5 if len(b) > i: b[i] ^= 1 << rng.randrange(8)
+            case 0:
+                b[i : i + n] = rng.randbytes(n)
+            case 1:
+                del b[i : i + n]
+            case 2:
+                b[i:i] = b[i : i + n * 8]
+            case 3:
+                b[i : i + 2] = rng.choice((b"\xff\xff", b"\0\0", b"\x7f\xff", b"\xff\xda", b"\xff\xc0", b"\x80\0"))
+            case 4:
+                b = b[: max(4, i)]
+            case 5 if len(b) > i:
+                b[i] ^= 1 << rng.randrange(8)
     return bytes(b)
 
 
@@ -93,7 +116,8 @@ def run_mutations(n: int, seed: int) -> None:
     rng, pictures = random.Random(seed), seeds()
     for _ in range(n):
         data = mutated(rng, rng.choice(pictures))
-        if rng.random() < 0.67: one(data)
+        if rng.random() < 0.67:
+            one(data)
         else:
             text = json.dumps({"image": base64.b64encode(data).decode(), "id": rng.choice((None, 1, "a", -5))})
             one(text if rng.random() < 0.7 else mutated(rng, text.encode()).decode("utf-8", "replace"))
@@ -102,15 +126,30 @@ def run_mutations(n: int, seed: int) -> None:
 def run_hypothesis(n: int, seed: int) -> None:
     "Messages that hypothesis makes: any text, any JSON, any bytes behind the signatures."
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-    anything = st.recursive(scalars, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4), max_leaves=12)
+    anything = st.recursive(
+        scalars, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4), max_leaves=12
+    )
     image = st.text() | st.binary(max_size=200).map(lambda b: base64.b64encode(b).decode()) | anything
     starts = st.sampled_from([b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\x10\0\0\0WEBPVP8 ", b""])
-    messages = st.one_of(st.text(), anything.map(json.dumps), st.fixed_dictionaries({"image": image}, optional={"id": anything, "x": anything}).map(json.dumps), st.builds(lambda a, b: a + b, starts, st.binary(max_size=300)))
+    messages = st.one_of(
+        st.text(),
+        anything.map(json.dumps),
+        st.fixed_dictionaries({"image": image}, optional={"id": anything, "x": anything}).map(json.dumps),
+        st.builds(lambda a, b: a + b, starts, st.binary(max_size=300)),
+    )
 
     @hypothesis_seed(seed)
-    @settings(max_examples=n, database=None, deadline=None, derandomize=False, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=n,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(messages)
-    def check(message): one(message)
+    def check(message):
+        one(message)
 
     check()
 
@@ -118,25 +157,46 @@ def run_hypothesis(n: int, seed: int) -> None:
 def run_atheris(n: int, seed: int) -> None:
     "Input guided by coverage of the parser and of what Pillow does in Python."
     import atheris
+
     atheris.instrument_all()
 
     def test(data: bytes) -> None:
-        if data[:1] == b"t": one(data[1:].decode("utf-8", "replace"))
-        else: one(data[1:])
-        if sum(counts.values()) >= n: report(n, "atheris")
+        if data[:1] == b"t":
+            one(data[1:].decode("utf-8", "replace"))
+        else:
+            one(data[1:])
+        if sum(counts.values()) >= n:
+            report(n, "atheris")
 
     import tempfile
+
     with tempfile.TemporaryDirectory() as folder:
-        for i, s in enumerate(seeds()): (Path(folder) / f"{i}").write_bytes(b"b" + s)
+        for i, s in enumerate(seeds()):
+            (Path(folder) / f"{i}").write_bytes(b"b" + s)
         (Path(folder) / "json").write_bytes(b't{"image": "/9j/4AAQ", "id": 1}')
-        atheris.Setup([sys.argv[0], f"-seed={seed + 1}", f"-runs={n}", "-max_len=4000", "-rss_limit_mb=3000", "-timeout=20", "-verbosity=0", folder], test)
+        atheris.Setup(
+            [
+                sys.argv[0],
+                f"-seed={seed + 1}",
+                f"-runs={n}",
+                "-max_len=4000",
+                "-rss_limit_mb=3000",
+                "-timeout=20",
+                "-verbosity=0",
+                folder,
+            ],
+            test,
+        )
         atheris.Fuzz()
 
 
 def report(n: int, kind: str) -> None:
     "The table of codes."
-    print(f"{sum(counts.values())} inputs ({kind}); slowest {slowest * 1e3:.0f} ms; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
-    for code, k in counts.most_common(): print(f"  {code:<18} {k}")
+    print(
+        f"{sum(counts.values())} inputs ({kind}); slowest {slowest * 1e3:.0f} ms; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+    )
+    for code, k in counts.most_common():
+        print(f"  {code:<18} {k}")
     sys.stdout.flush()
 
 
@@ -147,7 +207,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--atheris", action="store_true")
     args = parser.parse_args(argv)
     cv2.setNumThreads(1)
-    if args.atheris: run_atheris(args.inputs, args.seed)
+    if args.atheris:
+        run_atheris(args.inputs, args.seed)
     else:
         run_mutations(args.inputs * 3 // 4, args.seed)
         run_hypothesis(args.inputs // 4, args.seed)
@@ -155,4 +216,5 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__": raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

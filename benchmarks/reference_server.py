@@ -1,7 +1,8 @@
 """The usual way to build an emotion server, for comparison only: JSON frames, Face Mesh on every frame, a Keras SavedModel, all on the event loop.
 
-    python benchmarks/reference_server.py --savedmodel DIR --port 8200
+python benchmarks/reference_server.py --savedmodel DIR --port 8200
 """
+
 import argparse
 import base64
 import json
@@ -32,16 +33,27 @@ def create_app(savedmodel: Path) -> FastAPI:
     def crop(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
         side = framing["side"] * max(box[2] - box[0], box[3] - box[1])
         x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2 + framing["shift_y"] * side
-        x0, y0, x1, y1 = max(0, int(x)), max(0, int(y)), min(rgb.shape[1], int(x + side)), min(rgb.shape[0], int(y + side))
+        x0, y0, x1, y1 = (
+            max(0, int(x)),
+            max(0, int(y)),
+            min(rgb.shape[1], int(x + side)),
+            min(rgb.shape[0], int(y + side)),
+        )
         return cv2.resize(rgb[y0:y1, x0:x1], size).astype(np.float32)
 
     def emotion(rgb: np.ndarray, box: np.ndarray) -> dict:
         p = next(iter(predict(tf.constant(crop(rgb, box)[None])).values())).numpy()[0]
         x0, y0, x1, y1 = (int(v) for v in box)
-        return {"bbox": [x0, y0, x1 - x0, y1 - y0], "emotion": names[int(p.argmax())], "confidence": float(p.max()), "probabilities": dict(zip(names, map(float, p)))}
+        return {
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "emotion": names[int(p.argmax())],
+            "confidence": float(p.max()),
+            "probabilities": dict(zip(names, map(float, p))),
+        }
 
     @app.get("/readyz")
-    async def readyz() -> dict: return {"status": "ready"}
+    async def readyz() -> dict:
+        return {"status": "ready"}
 
     @app.websocket("/ws/emotion")
     async def answer(socket: WebSocket) -> None:

@@ -1,4 +1,5 @@
 """One classifier runtime, alone in a process: `python benchmarks/runtime.py litert|onnxruntime|openvino|tensorflow STEM` prints a line of JSON."""
+
 import json
 import sys
 import time
@@ -16,14 +17,16 @@ def litert(threads: int):
     "LiteRT with XNNPACK."
     from pathlib import Path
 
-    from face_emotion.litert import Cores, LiteRTModel
-    model = LiteRTModel(Path(stem + ".tflite"), Cores(threads))
+    from face_emotion.core.classifier import ThreadBudget, LiteRTModel
+
+    model = LiteRTModel(Path(stem + ".tflite"), ThreadBudget(threads))
     return lambda x: model(x)[0]
 
 
 def onnxruntime(threads: int):
     "ONNX Runtime on the ONNX file."
     import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(stem + ".onnx", options, providers=["CPUExecutionProvider"])
@@ -33,24 +36,30 @@ def onnxruntime(threads: int):
 def openvino(threads: int):
     "OpenVINO on the LiteRT file, in float32."
     import openvino as ov
+
     core = ov.Core()
     model = core.read_model(stem + ".tflite")
     model.reshape([-1, *size])
-    request = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    request = core.compile_model(
+        model, "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    ).create_infer_request()
     return lambda x: next(iter(request.infer({0: x}).values()))
 
 
 def tensorflow(threads: int):
     "The SavedModel's signature."
     import tensorflow as tf
-    if not tf.config.threading.get_intra_op_parallelism_threads(): tf.config.threading.set_intra_op_parallelism_threads(threads)
+
+    if not tf.config.threading.get_intra_op_parallelism_threads():
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
     signature = tf.saved_model.load(stem + "_savedmodel").signatures["serving_default"]
     return lambda x: next(iter(signature(tf.constant(x)).values())).numpy()
 
 
 def median_ms(run, x: np.ndarray, n: int = 60) -> float:
     "Median wall milliseconds."
-    for _ in range(5): run(x)
+    for _ in range(5):
+        run(x)
     times = []
     for _ in range(n):
         start = time.perf_counter()
@@ -60,7 +69,11 @@ def median_ms(run, x: np.ndarray, n: int = 60) -> float:
 
 
 two = globals()[name](2)
-result = {"1x2": median_ms(two, crops[1]), "4x2": median_ms(two, crops[4]), "mb": psutil.Process().memory_info().rss / 1e6}
+result = {
+    "1x2": median_ms(two, crops[1]),
+    "4x2": median_ms(two, crops[4]),
+    "mb": psutil.Process().memory_info().rss / 1e6,
+}
 expected = litert(1)(crops[4])
 result["difference"] = float(np.abs(two(crops[4]) - expected).max())
 result["1x1"] = median_ms(globals()[name](1), crops[1]) if name != "tensorflow" else float("nan")

@@ -30,13 +30,25 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 ROOT = Path(__file__).resolve().parents[1]
-GARBAGE = [b"", b"<html>", "{", '{"image": 5}', b"\x89PNG\r\n\x1a\n" + bytes(40), b"\xff\xd8\xff" + bytes(2000), '{"image": "' + "A" * 20_000 + '"}', b"x" * 2_200_000]
+GARBAGE = [
+    b"",
+    b"<html>",
+    "{",
+    '{"image": 5}',
+    b"\x89PNG\r\n\x1a\n" + bytes(40),
+    b"\xff\xd8\xff" + bytes(2000),
+    '{"image": "' + "A" * 20_000 + '"}',
+    b"x" * 2_200_000,
+]
 
 
 def picture() -> bytes:
     "A 640x480 frame with one face, JPEG quality 70."
     from skimage import data
-    return cv2.imencode(".jpg", cv2.resize(data.astronaut()[:384, :, ::-1], (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
+
+    return cv2.imencode(
+        ".jpg", cv2.resize(data.astronaut()[:384, :, ::-1], (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 70]
+    )[1].tobytes()
 
 
 class Run:
@@ -63,7 +75,8 @@ async def good(run: Run, rate: float) -> None:
                     answer = json.loads(await asyncio.wait_for(ws.recv(), 30))
                     run.latencies.append(time.perf_counter() - start)
                     run.counts["good: answered"] += 1
-                    if "error" in answer or not answer["results"]: run.counts[f"good: {answer.get('error', {}).get('code', 'no face')}"] += 1
+                    if "error" in answer or not answer["results"]:
+                        run.counts[f"good: {answer.get('error', {}).get('code', 'no face')}"] += 1
                     await asyncio.sleep(max(0.0, 1 / rate - (time.perf_counter() - start)))
         except (ConnectionClosed, InvalidHandshake, OSError, asyncio.TimeoutError) as e:
             if not run.end:
@@ -73,7 +86,8 @@ async def good(run: Run, rate: float) -> None:
 
 async def vanish(run: Run, ws) -> None:
     "A few frames, and gone without a word."
-    for _ in range(random.randrange(4)): await ws.send(run.frame)
+    for _ in range(random.randrange(4)):
+        await ws.send(run.frame)
     ws.transport.abort()
 
 
@@ -84,14 +98,17 @@ async def rubbish(run: Run, ws) -> None:
         answer = json.loads(await asyncio.wait_for(ws.recv(), 30))
         run.counts[f"bad: {answer['error']['code']}"] += 1
         await ws.send(run.frame)
-        run.counts["bad: answered" if "error" not in json.loads(await asyncio.wait_for(ws.recv(), 30)) else "bad: refused"] += 1
+        run.counts[
+            "bad: answered" if "error" not in json.loads(await asyncio.wait_for(ws.recv(), 30)) else "bad: refused"
+        ] += 1
         await asyncio.sleep(0.4)
 
 
 async def flood(run: Run, ws) -> None:
     "2,000 frames within a second, if the line takes them; faster would only slow the machine that this runs on."
     for _ in range(20):
-        for _ in range(100): await ws.send(b"<html>")
+        for _ in range(100):
+            await ws.send(b"<html>")
         await asyncio.sleep(0.05)
     await asyncio.sleep(2)
 
@@ -113,17 +130,26 @@ async def bad(run: Run, address: str, habits: tuple[str, ...]) -> None:
     while not run.end:
         kind = HABITS[random.choice(habits)]
         try:
-            async with connect(run.url, compression=None, close_timeout=1, max_queue=None, local_addr=(address, 0)) as ws: await kind(run, ws)
+            async with connect(
+                run.url, compression=None, close_timeout=1, max_queue=None, local_addr=(address, 0)
+            ) as ws:
+                await kind(run, ws)
             run.counts[f"bad: {kind.__name__}"] += 1
         except (ConnectionClosed, InvalidHandshake, OSError, asyncio.TimeoutError) as e:
             run.counts[f"bad: {type(e).__name__}"] += 1
-        if random.random() < 0.1: await asyncio.to_thread(upload_rubbish, run)
+        if random.random() < 0.1:
+            await asyncio.to_thread(upload_rubbish, run)
         await asyncio.sleep(random.random())
 
 
 def upload_rubbish(run: Run) -> None:
     try:
-        urllib.request.urlopen(urllib.request.Request(run.http + "/api/predict", random.randbytes(random.randrange(3_000_000)), {"Content-Type": "image/jpeg"}), timeout=10)
+        urllib.request.urlopen(
+            urllib.request.Request(
+                run.http + "/api/predict", random.randbytes(random.randrange(3_000_000)), {"Content-Type": "image/jpeg"}
+            ),
+            timeout=10,
+        )
     except OSError as e:
         run.counts[f"bad: upload {getattr(e, 'code', type(e).__name__)}"] += 1
 
@@ -138,7 +164,10 @@ async def slow_reader(run: Run, address: str) -> None:
             s.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(s, ("127.0.0.1", run.port))
-            await loop.sock_sendall(s, b"GET /ws/emotion HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+            await loop.sock_sendall(
+                s,
+                b"GET /ws/emotion HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            )
             garbage = b"\x82\x86\0\0\0\0<html>"
             while not run.end:
                 await asyncio.wait_for(loop.sock_sendall(s, garbage), 5)
@@ -156,7 +185,8 @@ def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float, habit
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     other = context.Process(target=bad_ones, args=(port, seconds, n_bad, habits, results)) if n_bad else None
-    if other: other.start()
+    if other:
+        other.start()
     run = asyncio.run(clients(port, seconds, n_good, 0, rate, habits))
     if other:
         run.counts.update(results.get(timeout=60))
@@ -174,13 +204,18 @@ async def clients(port: int, seconds: float, n_good: int, n_bad: int, rate: floa
     run = Run(port)
     tasks = [asyncio.create_task(good(run, rate)) for _ in range(n_good)]
     address = lambda i: f"127.0.1.{i + 1}" if sys.platform == "linux" else "127.0.0.1"
-    tasks += [asyncio.create_task(slow_reader(run, address(i)) if i % 2 else bad(run, address(i), habits)) for i in range(n_bad)]
+    tasks += [
+        asyncio.create_task(slow_reader(run, address(i)) if i % 2 else bad(run, address(i), habits))
+        for i in range(n_bad)
+    ]
     await asyncio.sleep(seconds)
     run.end = True
     done, late = await asyncio.wait(tasks, timeout=5)
-    for t in late: t.cancel()
+    for t in late:
+        t.cancel()
     for t in done:
-        if (e := t.exception()) is not None: run.counts[f"harness: {e!r}"] += 1
+        if (e := t.exception()) is not None:
+            run.counts[f"harness: {e!r}"] += 1
     return run
 
 
@@ -198,7 +233,13 @@ def soak(minutes: float, n_good: int, n_bad: int, rate: float, habits: tuple[str
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "output.txt", "wb") as output:
-        server = subprocess.Popen([sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)], cwd=folder, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(ROOT), "SEND_TIMEOUT": "5"})
+        server = subprocess.Popen(
+            [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "SEND_TIMEOUT": "5"},
+        )
         try:
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
@@ -213,33 +254,85 @@ def soak(minutes: float, n_good: int, n_bad: int, rate: float, habits: tuple[str
             server.wait()
 
 
-def _measured(server: subprocess.Popen, port: int, minutes: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...], folder: Path) -> dict:
+def _measured(
+    server: subprocess.Popen,
+    port: int,
+    minutes: float,
+    n_good: int,
+    n_bad: int,
+    rate: float,
+    habits: tuple[str, ...],
+    folder: Path,
+) -> dict:
     process, seconds = psutil.Process(server.pid), minutes * 60
     mb = lambda: process.memory_info().rss / 2**20
     phase(port, max(6, min(10, seconds / 4)), n_good, n_bad, rate, habits)  # warm: thread pools, interpreters, buffers
     time.sleep(1)
     start, memory, files = mb(), [], process.num_fds()
     among, alone, left = [], [], seconds
-    while left > 0:  # a minute with the bad ones, some seconds without, and so on: whatever else the machine does falls on both
+    while (
+        left > 0
+    ):  # a minute with the bad ones, some seconds without, and so on: whatever else the machine does falls on both
         alone.append(phase(port, min(10, max(5, seconds / 4)), n_good, 0, rate))
         among.append(phase(port, min(60, left), n_good, n_bad, rate, habits))
         memory.append(mb())
-        print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files, p50 {p(among[-1].latencies, 0.5):.1f}, p95 {p(among[-1].latencies, 0.95):.1f} ms (alone p95 {p(alone[-1].latencies, 0.95):.1f}), machine load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+        print(
+            f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files, p50 {p(among[-1].latencies, 0.5):.1f}, p95 {p(among[-1].latencies, 0.95):.1f} ms (alone p95 {p(alone[-1].latencies, 0.95):.1f}), machine load {os.getloadavg()[0]:.1f}",
+            file=sys.stderr,
+            flush=True,
+        )
         left -= 60
     deadline = time.monotonic() + 30  # slow readers are cut after SEND_TIMEOUT
-    while time.monotonic() < deadline and "face_emotion_connections 0.0" not in metrics(port): time.sleep(0.5)
+    while time.monotonic() < deadline and "face_emotion_connections 0.0" not in metrics(port):
+        time.sleep(0.5)
     counts = sum((r.counts for r in among), collections.Counter())
     quiet, busy = [x for r in alone for x in r.latencies], [x for r in among for x in r.latencies]
-    server_lines = [line for line in metrics(port).splitlines() if line.startswith("face_emotion") and any(k in line for k in ("errors_total{", "closed_total{", "refused_total{", "dropped_total ", "connections ", "frames_total ", "lost_total "))]
+    server_lines = [
+        line
+        for line in metrics(port).splitlines()
+        if line.startswith("face_emotion")
+        and any(
+            k in line
+            for k in (
+                "errors_total{",
+                "closed_total{",
+                "refused_total{",
+                "dropped_total ",
+                "connections ",
+                "frames_total ",
+                "lost_total ",
+            )
+        )
+    ]
     server.terminate()
     stopped = time.monotonic()
     code = server.wait(10)
-    return {"minutes": minutes, "good clients": n_good, "bad clients": n_bad, "habits": ["slow_reader", *habits], "frames a second each": rate,
-            "memory start MB": round(start, 1), "memory end MB": round(mb_last(memory), 1), "memory by minute": [round(m) for m in memory], "open files at start": files,
-            "p50 alone ms": round(p(quiet, 0.5), 1), "p95 alone ms": round(p(quiet, 0.95), 1), "p50 among bad ms": round(p(busy, 0.5), 1), "p95 among bad ms": round(p(busy, 0.95), 1),
-            "p95 ratio": round(p(busy, 0.95) / p(quiet, 0.95), 2), "p95 ratio by minute": [round(p(b.latencies, 0.95) / p(a.latencies, 0.95), 2) for a, b in zip(alone, among)], "answers to good": len(busy), "counts": dict(sorted(counts.items())), "server": server_lines,
-            "tracebacks in log": sum(f.read_text(errors="replace").count("Traceback") for f in (folder / "logs").glob("*.log")), "log bytes": sum(f.stat().st_size for f in (folder / "logs").glob("*.log")),
-            "exit code": code, "exit seconds": round(time.monotonic() - stopped, 2)}
+    return {
+        "minutes": minutes,
+        "good clients": n_good,
+        "bad clients": n_bad,
+        "habits": ["slow_reader", *habits],
+        "frames a second each": rate,
+        "memory start MB": round(start, 1),
+        "memory end MB": round(mb_last(memory), 1),
+        "memory by minute": [round(m) for m in memory],
+        "open files at start": files,
+        "p50 alone ms": round(p(quiet, 0.5), 1),
+        "p95 alone ms": round(p(quiet, 0.95), 1),
+        "p50 among bad ms": round(p(busy, 0.5), 1),
+        "p95 among bad ms": round(p(busy, 0.95), 1),
+        "p95 ratio": round(p(busy, 0.95) / p(quiet, 0.95), 2),
+        "p95 ratio by minute": [round(p(b.latencies, 0.95) / p(a.latencies, 0.95), 2) for a, b in zip(alone, among)],
+        "answers to good": len(busy),
+        "counts": dict(sorted(counts.items())),
+        "server": server_lines,
+        "tracebacks in log": sum(
+            f.read_text(errors="replace").count("Traceback") for f in (folder / "logs").glob("*.log")
+        ),
+        "log bytes": sum(f.stat().st_size for f in (folder / "logs").glob("*.log")),
+        "exit code": code,
+        "exit seconds": round(time.monotonic() - stopped, 2),
+    }
 
 
 def mb_last(memory: list[float]) -> float:
@@ -252,7 +345,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--good", type=int, default=10)
     parser.add_argument("--bad", type=int, default=10)
     parser.add_argument("--rate", type=float, default=5, help="frames a second of each good client")
-    parser.add_argument("--habits", default=",".join(HABITS), help="what the bad clients do that are no slow readers; default all")
+    parser.add_argument(
+        "--habits", default=",".join(HABITS), help="what the bad clients do that are no slow readers; default all"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="write the figures there as JSON")
     args = parser.parse_args(argv)
@@ -266,4 +361,5 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__": raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

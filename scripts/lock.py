@@ -1,4 +1,5 @@
 """Make the lock files in requirements/ from settings.ini: `make lock` (needs uv). One per layer and Python, for Linux on x86-64, without registry addresses."""
+
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,15 @@ def layers() -> dict[str, list[str]]:
     "The requirements of the two lock files."
     config = ConfigParser(delimiters=["="], interpolation=None)
     config.read(ROOT / "settings.ini", encoding="utf-8")
-    lines = {k: [x.strip() for x in v.splitlines() if x.strip()] for k, v in config["DEFAULT"].items() if k.endswith("requirements")}
+    lines = {
+        k: [x.strip() for x in v.splitlines() if x.strip()]
+        for k, v in config["DEFAULT"].items()
+        if k.endswith("requirements")
+    }
     base = lines.pop("requirements")
-    serve = [HEADLESS.get(r.split("=")[0], r.split("=")[0]) + r[len(r.split("=")[0]):] for r in base if r not in SERVE_ALONE]
+    serve = [
+        HEADLESS.get(r.split("=")[0], r.split("=")[0]) + r[len(r.split("=")[0]) :] for r in base if r not in SERVE_ALONE
+    ]
     return {"all": base + sum(lines.values(), []) + ["setuptools", "wheel"], "serve": serve + ["setuptools", "wheel"]}
 
 
@@ -30,7 +37,19 @@ def compile_lock(requirements: list[str], python: str, constraints: str) -> str:
         source, limits = Path(d) / "in.txt", Path(d) / "limits.txt"
         source.write_text("\n".join(requirements))
         limits.write_text(constraints)
-        command = ["uv", "pip", "compile", "-q", "--no-header", "--no-annotate", "--python-version", python, "-c", str(limits), str(source)]
+        command = [
+            "uv",
+            "pip",
+            "compile",
+            "-q",
+            "--no-header",
+            "--no-annotate",
+            "--python-version",
+            python,
+            "-c",
+            str(limits),
+            str(source),
+        ]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -41,8 +60,10 @@ def main() -> int:
         everything = compile_lock(wanted["all"], python, CONSTRAINTS)
         pins = "\n".join(line for line in everything.splitlines() if not line.startswith(tuple(HEADLESS)))
         serving = compile_lock(wanted["serve"], python, CONSTRAINTS + pins) + "\n".join(SERVE_ALONE) + "\n"
-        for layer, text in (("all", everything), ("serve", serving)): (ROOT / "requirements" / f"{layer}-py{python.replace('.', '')}.txt").write_text(text)
+        for layer, text in (("all", everything), ("serve", serving)):
+            (ROOT / "requirements" / f"{layer}-py{python.replace('.', '')}.txt").write_text(text)
     return 0
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

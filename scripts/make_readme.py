@@ -15,16 +15,18 @@ _NOTE = "<!-- Made from nbs/index.ipynb by scripts/make_readme.py: edit the note
 
 
 def processed(
-    notebook: Path, # an .ipynb file
-) -> nbformat.NotebookNode: # without hidden cells, directives and hidden code; outputs kept
+    notebook: Path,  # an .ipynb file
+) -> nbformat.NotebookNode:  # without hidden cells, directives and hidden code; outputs kept
     "The notebook as its readers see it."
     nb = nbformat.read(notebook, 4)
     kept = []
     for cell in nb.cells:
         directives = extract_directives(cell) if cell.cell_type == "code" else {}
-        if directives.keys() & {"hide", "export", "default_exp"}: continue
+        if directives.keys() & {"hide", "export", "default_exp"}:
+            continue
         cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.MULTILINE)
-        if directives.get("echo:") == ["false"]: cell.metadata["transient"] = {"remove_source": True}
+        if directives.get("echo:") == ["false"]:
+            cell.metadata["transient"] = {"remove_source": True}
         kept.append(cell)
     nb.cells = kept
     nb.metadata["language_info"] = {"name": "python"}
@@ -32,16 +34,22 @@ def processed(
 
 
 def relink(
-    text: str, # Markdown whose links start in nbs/
-) -> str: # Markdown whose links start at the top
+    text: str,  # Markdown whose links start in nbs/
+) -> str:  # Markdown whose links start at the top
     "Links of the notebook, as seen from the top of the repository."
     text = re.sub(r"\]\(\.\./", "](", text)
-    return re.sub(r"\]\((?!https?:|#|/)([\w./-]+\.(?:ipynb|png|jpg|svg))\)", lambda m: m[0] if (ROOT / m[1]).exists() else f"](nbs/{m[1]})", text)
+    return re.sub(
+        r"\]\((?!https?:|#|/)([\w./-]+\.(?:ipynb|png|jpg|svg))\)",
+        lambda m: m[0] if (ROOT / m[1]).exists() else f"](nbs/{m[1]})",
+        text,
+    )
 
 
-def readme() -> dict[Path, bytes]: # each file's content
+def readme() -> dict[Path, bytes]:  # each file's content
     "README.md and its pictures."
-    text, resources = MarkdownExporter().from_notebook_node(processed(NOTEBOOK), {"unique_key": "readme", "output_files_dir": "images"})
+    text, resources = MarkdownExporter().from_notebook_node(
+        processed(NOTEBOOK), {"unique_key": "readme", "output_files_dir": "images"}
+    )
     text = re.sub(r"!\[png\]\(images/", "![The bundled model on two portraits](images/", text)
     text = re.sub(r"[ \t]+\n", "\n", text)
     text = re.sub(r"\n{3,}", "\n\n", relink(text)).strip() + "\n"
@@ -56,7 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     stale = [path for path, content in readme().items() if not path.exists() or path.read_bytes() != content]
     if args.check:
-        for path in stale: print(f"{path.relative_to(ROOT)} is not what nbs/index.ipynb gives. Run: python scripts/make_readme.py", file=sys.stderr)
+        for path in stale:
+            print(
+                f"{path.relative_to(ROOT)} is not what nbs/index.ipynb gives. Run: python scripts/make_readme.py",
+                file=sys.stderr,
+            )
         return 1 if stale else 0
     for path, content in readme().items():
         path.parent.mkdir(exist_ok=True)
@@ -65,4 +77,5 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__": raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

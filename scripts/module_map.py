@@ -11,27 +11,38 @@ from check_imports import ROOT, graph, modules, problems
 
 PICTURE = ROOT / "nbs" / "images" / "module_map.svg"
 BOX, GAP, MARGIN = (128, 30), (22, 48), 16
-GROUPS = {"0": "#3876d6", "07": "#e28b19", "08": "#e28b19", "09": "#e28b19", "1": "#9254c8", **dict.fromkeys(("03a", "03b", "03c", "04", "05", "06"), "#2ea043")}
+GROUPS = {
+    "0": "#3876d6",
+    "07": "#e28b19",
+    "08": "#e28b19",
+    "09": "#e28b19",
+    "1": "#9254c8",
+    **dict.fromkeys(("03a", "03b", "03c", "04", "05", "06"), "#2ea043"),
+}
 
 
 def levels(
-    edges: dict[str, set[str]], # module -> modules it imports
-) -> dict[str, int]: # module -> 0 for those that import none, else one more than the highest they import
+    edges: dict[str, set[str]],  # module -> modules it imports
+) -> dict[str, int]:  # module -> 0 for those that import none, else one more than the highest they import
     "How high each module stands."
     out: dict[str, int] = {}
-    for module in edges: out[module] = 1 + max((out.get(m, 0) for m in edges[module]), default=-1)
+    for module in edges:
+        out[module] = 1 + max((out.get(m, 0) for m in edges[module]), default=-1)
     return out
 
 
 def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
     "Without the imports that follow from others: they only clutter the picture."
-    def below(m: str) -> set[str]: return set().union(*({x} | below(x) for x in edges.get(m, ())), set())
+
+    def below(m: str) -> set[str]:
+        return set().union(*({x} | below(x) for x in edges.get(m, ())), set())
+
     return {m: {x for x in xs if not any(x in below(y) for y in xs - {x})} for m, xs in edges.items()}
 
 
 def untangled(
-    rows: list[list[str]], # of modules, the lowest first
-    edges: dict[str, set[str]], # module -> modules it imports
+    rows: list[list[str]],  # of modules, the lowest first
+    edges: dict[str, set[str]],  # module -> modules it imports
 ) -> list[list[str]]:
     "The rows, each sorted by where its neighbours stand, upwards and downwards a few times, so that fewer arrows cross."
     near = {m: edges[m] | {x for x in edges if m in edges[x]} for m in edges}
@@ -42,7 +53,7 @@ def untangled(
     return rows
 
 
-def picture() -> str: # SVG
+def picture() -> str:  # SVG
     "Boxes in rows, the foundations at the bottom, an arrow from each module to what it builds on."
     edges, order = graph(), modules()
     level = levels(edges)
@@ -52,12 +63,22 @@ def picture() -> str: # SVG
     place = {}
     for i, row in enumerate(rows):
         left = (width - len(row) * (BOX[0] + GAP[0]) + GAP[0]) / 2
-        for k, m in enumerate(row): place[m] = (left + k * (BOX[0] + GAP[0]), height - MARGIN - BOX[1] - i * (BOX[1] + GAP[1]))
+        for k, m in enumerate(row):
+            place[m] = (left + k * (BOX[0] + GAP[0]), height - MARGIN - BOX[1] - i * (BOX[1] + GAP[1]))
     lines = [_arrow(place[m], place[x]) for m, xs in reduced(edges).items() for x in sorted(xs)]
     boxes = [_box(m, order[m], place[m]) for m in edges]
-    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" font-family="system-ui, sans-serif" font-size="13">',
-                      '<rect width="100%" height="100%" fill="white"/>', '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-                      '<path d="M0 0L8 4L0 8z" fill="#9aa0a8"/></marker></defs>', *lines, *boxes, "</svg>", ""])
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" font-family="system-ui, sans-serif" font-size="13">',
+            '<rect width="100%" height="100%" fill="white"/>',
+            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+            '<path d="M0 0L8 4L0 8z" fill="#9aa0a8"/></marker></defs>',
+            *lines,
+            *boxes,
+            "</svg>",
+            "",
+        ]
+    )
 
 
 def _arrow(top: tuple[float, float], bottom: tuple[float, float]) -> str:
@@ -69,8 +90,10 @@ def _arrow(top: tuple[float, float], bottom: tuple[float, float]) -> str:
 def _box(module: str, notebook: str, place: tuple[float, float]) -> str:
     number = notebook.split("_")[0]
     color = next(GROUPS[number[:n]] for n in (3, 2, 1) if number[:n] in GROUPS)
-    return (f'<rect x="{place[0]:g}" y="{place[1]:g}" width="{BOX[0]}" height="{BOX[1]}" rx="6" fill="{color}"/>'
-            f'<text x="{place[0] + BOX[0] / 2:g}" y="{place[1] + 20:g}" text-anchor="middle" fill="white">{html.escape(f"{number} {module}")}</text>')
+    return (
+        f'<rect x="{place[0]:g}" y="{place[1]:g}" width="{BOX[0]}" height="{BOX[1]}" rx="6" fill="{color}"/>'
+        f'<text x="{place[0] + BOX[0] / 2:g}" y="{place[1] + 20:g}" text-anchor="middle" fill="white">{html.escape(f"{number} {module}")}</text>'
+    )
 
 
 def _complain(lines: list[str]) -> int:
@@ -83,12 +106,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail when the picture is out of date")
     args = parser.parse_args(argv)
-    if args.check and problems(): return _complain(problems())
+    if args.check and problems():
+        return _complain(problems())
     fresh = PICTURE.exists() and PICTURE.read_text(encoding="utf-8") == picture()
-    if args.check and not fresh: print(f"{PICTURE.relative_to(ROOT)} is out of date. Run: python scripts/module_map.py", file=sys.stderr)
-    if args.check: return 0 if fresh else 1
+    if args.check and not fresh:
+        print(f"{PICTURE.relative_to(ROOT)} is out of date. Run: python scripts/module_map.py", file=sys.stderr)
+    if args.check:
+        return 0 if fresh else 1
     PICTURE.write_text(picture(), encoding="utf-8")
     return 0
 
 
-if __name__ == "__main__": raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -8,11 +8,21 @@ import numpy as np
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-skimage_data = pytest.importorskip("skimage.data", reason="scikit-image, which brings the picture of a face, is not installed")
+skimage_data = pytest.importorskip(
+    "skimage.data", reason="scikit-image, which brings the picture of a face, is not installed"
+)
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
-FLAGS = ("--no-sandbox", "--use-fake-ui-for-media-stream", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+FLAGS = (
+    "--no-sandbox",
+    "--use-fake-ui-for-media-stream",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 FAKE_CAMERA = "--use-fake-device-for-media-stream"  # shows chromium's green test pattern
 
 
@@ -22,13 +32,13 @@ def launch(playwright, *flags: str):
 
 
 def record_face(
-    path: Path, # of the recording, ending in .mjpeg
-    left: int, # column of the portrait where the picture begins: a larger one moves the face to the left
-) -> tuple[str, str]: # what makes the recording chromium's camera
+    path: Path,  # of the recording, ending in .mjpeg
+    left: int,  # column of the portrait where the picture begins: a larger one moves the face to the left
+) -> tuple[str, str]:  # what makes the recording chromium's camera
     "A second of 640x480 motion JPEG: head and shoulders of the astronaut, swaying a little."
     picture = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR)
     with open(path, "wb") as file:
         for turn in np.linspace(0, 2 * np.pi, 30, endpoint=False):
             x, y = left + round(8 * np.sin(turn)), 10 + round(5 * np.cos(turn))
-            file.write(cv2.imencode(".jpg", cv2.resize(picture[y:y + 300, x:x + 400], (640, 480)))[1].tobytes())
+            file.write(cv2.imencode(".jpg", cv2.resize(picture[y : y + 300, x : x + 400], (640, 480)))[1].tobytes())
     return FAKE_CAMERA, f"--use-file-for-fake-video-capture={path}"

@@ -20,7 +20,7 @@ import psutil
 import uvicorn
 from websockets.sync.client import connect
 
-from face_emotion.config import load_settings
+from face_emotion.core.config import load_settings
 from face_emotion.serve import create_app, uvicorn_options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ START_WITHIN_S = 60
 def portrait() -> bytes:
     "One face, as JPEG: the astronaut, 512x512."
     from skimage import data
+
     return cv2.imencode(".jpg", data.astronaut()[..., ::-1])[1].tobytes()
 
 
@@ -38,6 +39,7 @@ def portrait() -> bytes:
 def pair() -> bytes:
     "Two faces side by side, as JPEG."
     from skimage import data
+
     face = data.astronaut()[:300, 90:390, ::-1]
     return cv2.imencode(".jpg", cv2.hconcat([face, face[:, ::-1]]))[1].tobytes()
 
@@ -87,14 +89,29 @@ class ThreadedServer(uvicorn.Server):
 class ServerProcess:
     "`python -m face_emotion.serve` in a folder of its own."
 
-    def __init__(self, folder: Path, *args: str, command: tuple[str, ...] = ("-m", "face_emotion.serve"), wait: bool = True, port: int | None = None, **env: str):
+    def __init__(
+        self,
+        folder: Path,
+        *args: str,
+        command: tuple[str, ...] = ("-m", "face_emotion.serve"),
+        wait: bool = True,
+        port: int | None = None,
+        **env: str,
+    ):
         self.folder, self.port = folder, port or free_port()
         self.url, self.ws = f"http://127.0.0.1:{self.port}", f"ws://127.0.0.1:{self.port}/ws/emotion"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
         self.output = open(folder / "output.txt", "ab")
         self.started = time.monotonic()
-        self.process = subprocess.Popen([sys.executable, *command, "--host", "127.0.0.1", "--port", str(self.port), *args], cwd=folder, env=environment, stdout=self.output, stderr=self.output)
-        if wait: self.wait_ready()
+        self.process = subprocess.Popen(
+            [sys.executable, *command, "--host", "127.0.0.1", "--port", str(self.port), *args],
+            cwd=folder,
+            env=environment,
+            stdout=self.output,
+            stderr=self.output,
+        )
+        if wait:
+            self.wait_ready()
 
     def wait_ready(self, status: int = 200) -> None:
         wait_until(lambda: self.process.poll() is not None or fetch(self.url + "/readyz")[0] == status, START_WITHIN_S)
@@ -108,7 +125,8 @@ class ServerProcess:
         with contextlib.suppress(psutil.NoSuchProcess):
             family = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
             for p in family:
-                with contextlib.suppress(psutil.NoSuchProcess): p.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    p.kill()
         self.process.wait(10)
         self.output.close()
 
@@ -123,11 +141,13 @@ class ServerProcess:
 
     def children(self) -> list[psutil.Process]:
         "Worker processes, without multiprocessing's own helper."
+
         def works(p: psutil.Process) -> bool:
             try:
                 return "resource_tracker" not in " ".join(p.cmdline())
             except psutil.Error:  # a zombie, or gone
                 return False
+
         return [p for p in psutil.Process(self.process.pid).children() if works(p)]
 
     def memory_mb(self) -> float:
@@ -137,7 +157,9 @@ class ServerProcess:
         return (self.folder / "output.txt").read_text(errors="replace")
 
     def log(self) -> str:
-        return "".join(p.read_text(encoding="utf-8", errors="replace") for p in sorted((self.folder / "logs").glob("app_*.log")))
+        return "".join(
+            p.read_text(encoding="utf-8", errors="replace") for p in sorted((self.folder / "logs").glob("app_*.log"))
+        )
 
     def metric(self, line: str) -> float:
         return read_metric(self.url, line)

@@ -15,7 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 
 import face_emotion.serve as serve
-from face_emotion.protocol import CLOSES, ERRORS, REFUSALS, code_tables, schema_of
+from face_emotion.serving.protocol import CLOSES, ERRORS, REFUSALS, code_tables
+from face_emotion.serving.schema import schema_of
 
 pytestmark = pytest.mark.timeout(120)
 BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
@@ -43,8 +44,16 @@ def ask(server, message, **options) -> dict:
 # ---------------------------------------------------------------- error codes
 
 MESSAGES = {
-    "bad_json": "{", "no_image": "[]", "bad_base64": '{"image": "%"}', "bad_id": as_text(b"", id=[1]), "empty": as_text(b""), "not_an_image": b"<html>",
-    "broken_image": portrait()[:5000], "too_complex": PASSES, "too_large": b"x" * (2 * 1024 * 1024 + 1), "too_many_pixels": BOMB,
+    "bad_json": "{",
+    "no_image": "[]",
+    "bad_base64": '{"image": "%"}',
+    "bad_id": as_text(b"", id=[1]),
+    "empty": as_text(b""),
+    "not_an_image": b"<html>",
+    "broken_image": portrait()[:5000],
+    "too_complex": PASSES,
+    "too_large": b"x" * (2 * 1024 * 1024 + 1),
+    "too_many_pixels": BOMB,
 }
 
 
@@ -92,7 +101,9 @@ def test_frames_are_counted_over_all_addresses():
 def test_upload_that_is_too_slow(server, monkeypatch):
     monkeypatch.setattr(serve, "_UPLOAD_WITHIN", 0.3)
     with socket.create_connection(("127.0.0.1", server.settings.server_port)) as s:
-        s.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc")
+        s.sendall(
+            b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc"
+        )
         answer = s.recv(2000) + s.recv(2000)
         assert answer.startswith(b"HTTP/1.1 408") and b'"too_slow"' in answer
 
@@ -107,7 +118,10 @@ def test_no_model():
     with ThreadedServer(model_path="nowhere/nothing") as server:
         status, body = fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")
         assert (status, json.loads(body)["error"]["code"]) == (503, "no_model")
-        assert fetch(server.url + "/readyz") == (503, b'{"status":"Model not loaded"}') and fetch(server.url + "/healthz")[0] == 200
+        assert (
+            fetch(server.url + "/readyz") == (503, b'{"status":"Model not loaded"}')
+            and fetch(server.url + "/healthz")[0] == 200
+        )
         with server.connect() as ws, pytest.raises(ConnectionClosed):
             ws.recv(5)
         assert (ws.close_code, ws.close_reason) == (1011, "Model not loaded")
@@ -173,6 +187,7 @@ def test_too_many_faces():
 
 # ---------------------------------------------------------------- refusals
 
+
 def refused(server, **options) -> tuple[int, str]:
     with pytest.raises(InvalidStatus) as e:
         server.connect(**options)
@@ -182,16 +197,29 @@ def refused(server, **options) -> tuple[int, str]:
 def test_forbidden_origin(server):
     for path in ("/ws/emotion", "/ws/debug"):
         assert refused(server, path=path, origin="https://evil.example") == (403, "forbidden_origin")
-    assert fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg", origin="https://evil.example")[0] == 403
-    with server.connect(origin=server.url) as ws: ws.send("{")
+    assert (
+        fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg", origin="https://evil.example")[0]
+        == 403
+    )
+    with server.connect(origin=server.url) as ws:
+        ws.send("{")
 
 
 def test_unauthorized():
     with ThreadedServer(access_token="s3cret-token") as server:
-        for options in ({}, {"additional_headers": {"Authorization": "Bearer wrong"}}, {"path": "/ws/emotion?ticket=wrong"}, {"path": "/ws/debug"}):
+        for options in (
+            {},
+            {"additional_headers": {"Authorization": "Bearer wrong"}},
+            {"path": "/ws/emotion?ticket=wrong"},
+            {"path": "/ws/debug"},
+        ):
             assert refused(server, **options) == (401, "unauthorized")
-        for options in ({"additional_headers": {"Authorization": "Bearer s3cret-token"}}, {"path": "/ws/emotion?ticket=s3cret-token"}):
-            with server.connect(**options) as ws: ws.send("{")
+        for options in (
+            {"additional_headers": {"Authorization": "Bearer s3cret-token"}},
+            {"path": "/ws/emotion?ticket=s3cret-token"},
+        ):
+            with server.connect(**options) as ws:
+                ws.send("{")
 
 
 def test_too_many_connections():
@@ -199,7 +227,8 @@ def test_too_many_connections():
         with server.connect(), server.connect(path="/ws/debug"):
             assert refused(server) == (429, "too_many_connections")
         wait_until(lambda: server.service.guard.connections == 0)
-        with server.connect() as ws: ws.send("{")
+        with server.connect() as ws:
+            ws.send("{")
 
 
 def test_server_full():
@@ -209,17 +238,24 @@ def test_server_full():
 
 # ---------------------------------------------------------------- close codes
 
+
 def closed_with(ws) -> int:
     with pytest.raises(ConnectionClosed):
-        while True: ws.recv(10)
+        while True:
+            ws.recv(10)
     return ws.close_code
 
 
 def test_1001_the_server_stops():
     with ThreadedServer() as server:
-        with server.connect() as a, server.connect(path="/ws/debug") as b, server.connect(subprotocols=["emotion.v2"]) as c:
+        with (
+            server.connect() as a,
+            server.connect(path="/ws/debug") as b,
+            server.connect(subprotocols=["emotion.v2"]) as c,
+        ):
             server.should_exit = True
-            for ws in (a, b, c): assert closed_with(ws) == 1001 and ws.close_reason == CLOSES[1001][0]
+            for ws in (a, b, c):
+                assert closed_with(ws) == 1001 and ws.close_reason == CLOSES[1001][0]
 
 
 def test_1002_and_1007_what_is_no_websocket(server):
@@ -267,8 +303,13 @@ def test_4001_slow_reader():
             message = frame(b"x" * 500_000, opcode=1)
             s.settimeout(5)
             with pytest.raises(OSError):
-                while True: s.sendall(message)
-        wait_until(lambda: server.metric('face_emotion_closed_total{code="4001"}') == 1 and server.service.guard.connections == 0)
+                while True:
+                    s.sendall(message)
+        wait_until(
+            lambda: (
+                server.metric('face_emotion_closed_total{code="4001"}') == 1 and server.service.guard.connections == 0
+            )
+        )
 
 
 def test_4002_no_pong():
@@ -276,7 +317,8 @@ def test_4002_no_pong():
         with not_reading(server) as s:
             s.settimeout(20)
             data = b""
-            while chunk := s.recv(1000): data += chunk
+            while chunk := s.recv(1000):
+                data += chunk
             assert struct.pack(">H", 4002) in data
         with server.connect() as ws:  # a client that answers pings stays
             time.sleep(2.5)  # longer than one of them and what it may take
@@ -288,9 +330,12 @@ def not_reading(server, path: str = "/ws/emotion") -> socket.socket:
     s = socket.socket()
     s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     s.connect(("127.0.0.1", server.settings.server_port))
-    s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    s.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
     head = b""
-    while b"\r\n\r\n" not in head: head += s.recv(1)
+    while b"\r\n\r\n" not in head:
+        head += s.recv(1)
     assert head.startswith(b"HTTP/1.1 101"), head
     return s
 
@@ -298,23 +343,34 @@ def not_reading(server, path: str = "/ws/emotion") -> socket.socket:
 def frame(payload: bytes, opcode: int) -> bytes:
     "A client's WebSocket frame, masked with zeros."
     n = len(payload)
-    length = bytes([0x80 | n]) if n < 126 else bytes([0x80 | 126]) + struct.pack(">H", n) if n < 65536 else bytes([0x80 | 127]) + struct.pack(">Q", n)
+    length = (
+        bytes([0x80 | n])
+        if n < 126
+        else bytes([0x80 | 126]) + struct.pack(">H", n)
+        if n < 65536
+        else bytes([0x80 | 127]) + struct.pack(">Q", n)
+    )
     return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload
 
 
 # ---------------------------------------------------------------- what clients must not be able to do
 
+
 def test_pings_without_reading_do_not_pile_up():
     with ThreadedServer() as server, not_reading(server) as s:
         pings = frame(b"x" * 125, opcode=9) * 1000
         s.settimeout(20)
-        for _ in range(100): s.sendall(pings)  # 12 MB of pongs
+        for _ in range(100):
+            s.sendall(pings)  # 12 MB of pongs
         [link] = server.service.links
         assert link.wire.transport.get_write_buffer_size() < 1_000_000  # the pongs of one read, and no more
 
 
 def test_garbage_without_reading_is_bounded():
-    with ThreadedServer(send_timeout=60, frames_per_address=100_000, frames_total=100_000) as server, not_reading(server) as s:
+    with (
+        ThreadedServer(send_timeout=60, frames_per_address=100_000, frames_total=100_000) as server,
+        not_reading(server) as s,
+    ):
         s.settimeout(2)
         garbage = frame(b"{", opcode=1) * 500
         for _ in range(60):
@@ -327,7 +383,7 @@ def test_garbage_without_reading_is_bounded():
 
 
 def test_headers_that_do_not_come(monkeypatch):
-    monkeypatch.setattr("face_emotion.guard._PATIENCE", 0.5)
+    monkeypatch.setattr("face_emotion.serving.transport._PATIENCE", 0.5)
     with ThreadedServer() as server, socket.create_connection(("127.0.0.1", server.settings.server_port)) as s:
         s.sendall(b"GET / HTTP/1.1\r\nHost:")
         s.settimeout(20)
@@ -344,6 +400,7 @@ def not_reset(s: socket.socket) -> bool:
 
 def test_a_bomb_costs_nothing(server):
     "Far less than the frame that somebody else waits for."
+
     def milliseconds(message) -> float:
         start = time.perf_counter()
         ws.send(message)
@@ -352,11 +409,14 @@ def test_a_bomb_costs_nothing(server):
 
     with server.connect() as ws:
         answers = []
-        for message in (portrait(), BOMB): milliseconds(message)
+        for message in (portrait(), BOMB):
+            milliseconds(message)
         times = np.array([(milliseconds(portrait()), milliseconds(BOMB)) for _ in range(30)])
     frame_ms, bomb_ms = np.median(times, axis=0)
     print(f"\nan honest frame {frame_ms:.2f} ms, a bomb {bomb_ms:.2f} ms")
-    assert all(a["error"]["code"] == "too_many_pixels" for a in answers[1::2]) and not any("error" in a for a in answers[::2])
+    assert all(a["error"]["code"] == "too_many_pixels" for a in answers[1::2]) and not any(
+        "error" in a for a in answers[::2]
+    )
     assert bomb_ms < frame_ms / 2
 
 
@@ -375,16 +435,25 @@ def test_lone_surrogate_as_id(server):
 
 
 def test_sixteen_bits_and_strange_modes(server):
-    for picture in (np.full((40, 50), 30000, np.uint16), np.zeros((1, 1, 3), np.uint8), np.zeros((2, 3000, 4), np.uint8)):
+    for picture in (
+        np.full((40, 50), 30000, np.uint16),
+        np.zeros((1, 1, 3), np.uint8),
+        np.zeros((2, 3000, 4), np.uint8),
+    ):
         assert "error" not in ask(server, cv2.imencode(".png", picture)[1].tobytes())
 
 
 # ---------------------------------------------------------------- the tables
 
+
 def test_every_code_is_provoked_here():
     here = (ROOT / "tests" / "test_codes.py").read_text(encoding="utf-8")
-    for code in (*ERRORS, *REFUSALS): assert f'"{code}"' in here, code
-    for code in CLOSES: assert f"def test_{code}_" in here or f"_and_{code}_" in here or f"(({code}," in here or f"== ({code}," in here, code
+    for code in (*ERRORS, *REFUSALS):
+        assert f'"{code}"' in here, code
+    for code in CLOSES:
+        assert (
+            f"def test_{code}_" in here or f"_and_{code}_" in here or f"(({code}," in here or f"== ({code}," in here
+        ), code
 
 
 def test_tables_are_documented():
@@ -393,6 +462,9 @@ def test_tables_are_documented():
 
 def test_codes_in_the_source_are_in_the_tables():
     import re
-    sources = [(ROOT / "face_emotion" / f"{m}.py").read_text(encoding="utf-8") for m in ("crop", "protocol", "guard", "serve")]
+
+    sources = [
+        (ROOT / "face_emotion" / f"{m}.py").read_text(encoding="utf-8") for m in ("crop", "protocol", "guard", "serve")
+    ]
     used = {c for s in sources for c in re.findall(r'(?:FrameError|ImageError|Refusal)\("(\w+)"', s)}
     assert used and used <= set(ERRORS) | set(REFUSALS)

@@ -14,10 +14,10 @@ spec = importlib.util.spec_from_file_location("compare", ROOT / "benchmarks" / "
 compare = sys.modules["compare"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compare)
 
-from face_emotion.crop import Framing  # noqa: E402
-from face_emotion.dataset import from_arrays  # noqa: E402
+from face_emotion.core.crop import Framing  # noqa: E402
+from face_emotion.data.sources import from_arrays  # noqa: E402
 
-STAND_IN = '''
+STAND_IN = """
 import json, sys
 import numpy as np
 print(json.dumps({"classes": ["sadness", "fear", "happy", "surprise", "neutral", "anger"], "bytes": 5, "version": "1"}), flush=True)
@@ -28,7 +28,7 @@ for line in sys.stdin:
     order = [2, 0, 4, 3, 1]                       # the face's grey is its class
     np.eye(6, dtype=np.float32)[[order[int(f.mean()) // 50] for f in faces]].tofile(job["scores"])
     print(json.dumps({"done": len(faces)}), flush=True)
-'''
+"""
 
 
 @pytest.fixture
@@ -36,7 +36,9 @@ def sets():
     "Grey squares whose shade tells the class."
     labels = np.arange(40) % 5
     faces = from_arrays(np.repeat(labels * 50 + 10, 60 * 60).reshape(40, 60, 60).astype(np.uint8), labels)
-    mux = compare.FaceData(faces.images, faces.targets, faces.class_names, faces.names, framing=Framing(side=1.25, shift_y=-0.046))
+    mux = compare.FaceData(
+        faces.images, faces.targets, faces.class_names, faces.names, framing=Framing(side=1.25, shift_y=-0.046)
+    )
     return compare.Sets(faces, {"FER+ test": faces, "muxspace": mux})
 
 
@@ -51,8 +53,13 @@ def stand_in(monkeypatch, tmp_path):
 
 def report_of(sets, models) -> dict:
     rows = compare.compare(models, sets, 0)
-    return {"class_names": list(compare.DEFAULT_CLASS_NAMES), "seed": 0, "sets": {t: len(d) for t, d in sets.report.items()}, "models": rows,
-            "machine": {"processor": "p", "cores": 2, "load_before": [0], "load_after": [0]}}
+    return {
+        "class_names": list(compare.DEFAULT_CLASS_NAMES),
+        "seed": 0,
+        "sets": {t: len(d) for t, d in sets.report.items()},
+        "models": rows,
+        "machine": {"processor": "p", "cores": 2, "load_before": [0], "load_after": [0]},
+    }
 
 
 def test_a_model_that_knows_everything_is_right_in_every_framing(stand_in, sets):
@@ -70,15 +77,21 @@ def test_a_model_that_breaks_is_reported_and_the_others_go_on(stand_in, sets, tm
     (tmp_path / "none" / "bin" / "python").write_text("#!/bin/sh\necho no such library >&2\nexit 3\n")
     (tmp_path / "none" / "bin" / "python").chmod(0o755)
     report = report_of(sets, [broken, compare.MODELS[0]])
-    assert "ended with code 3" in report["models"]["broken"]["error"] and "no such library" in report["models"]["broken"]["error"]
+    assert (
+        "ended with code 3" in report["models"]["broken"]["error"]
+        and "no such library" in report["models"]["broken"]["error"]
+    )
     assert "ms" in report["models"]["ours"] and "not run" in compare.table(report)
 
 
 def test_what_is_pinned_is_what_is_named():
     for model in compare.MODELS:
-        if model.package: assert f"{model.package}==" in (compare.HERE / f"requirements-{model.package}.txt").read_text()
+        if model.package:
+            assert f"{model.package}==" in (compare.HERE / f"requirements-{model.package}.txt").read_text()
     pins = json.loads((compare.HERE / "package.json").read_text())["dependencies"]
-    assert all(v[0].isdigit() for v in pins.values()) and {f"@vladmandic/{m.name}" for m in compare.MODELS if m.kind == "node"} <= set(pins)
+    assert all(v[0].isdigit() for v in pins.values()) and {
+        f"@vladmandic/{m.name}" for m in compare.MODELS if m.kind == "node"
+    } <= set(pins)
 
 
 def test_without_data_it_says_so(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from corpus import corpus
 from serving import ServerProcess, fetch
 
-from face_emotion.protocol import ERRORS
+from face_emotion.serving.protocol import ERRORS
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,7 +36,8 @@ def test_table(server):
         by_http = verdict(json.loads(body))
         lines.append(f"| {name} | {len(data)} | {verdict(answer)} | {status} {by_http} | {ms:.0f} |")
         same = by_http == verdict(answer) or (name.startswith("too large") and by_http == "faces")
-        if verdict(answer) != expected or not same or status != (ERRORS[by_http][0] if by_http in ERRORS else 200): wrong.append((name, expected, answer.get("error"), status, by_http))
+        if verdict(answer) != expected or not same or status != (ERRORS[by_http][0] if by_http in ERRORS else 200):
+            wrong.append((name, expected, answer.get("error"), status, by_http))
     print("\n| input | bytes | socket | HTTP | ms |\n|---|---|---|---|---|\n" + "\n".join(lines))
     assert not wrong, "\n".join(map(str, wrong))
 

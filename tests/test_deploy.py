@@ -11,7 +11,7 @@ import yaml
 from serving import ROOT, ServerProcess, fetch, free_port, portrait, wait_until
 from websockets.sync.client import connect
 
-from face_emotion.artefact import Artefact
+from face_emotion.core.artefact import Artefact
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -26,14 +26,29 @@ def test_dockerfile():
     found = instructions()
     names = [n for n, _ in found]
     bases = [v.split()[0] for n, v in found if n == "FROM"]
-    assert len(bases) == 2 and all("slim" in b and re.search(r":\d+\.\d+", b) and ":latest" not in b for b in bases), "slim bases with a version"
-    final = found[len(names) - names[::-1].index("FROM"):]
+    assert len(bases) == 2 and all("slim" in b and re.search(r":\d+\.\d+", b) and ":latest" not in b for b in bases), (
+        "slim bases with a version"
+    )
+    final = found[len(names) - names[::-1].index("FROM") :]
     values = dict(final)
-    assert values["USER"] not in ("root", "0") and [n for n, _ in final].index("USER") > [n for n, _ in final].index("RUN"), "runs as somebody who is not root"
-    assert "/readyz" in values["HEALTHCHECK"] and values["STOPSIGNAL"] == "SIGTERM" and json.loads(values["CMD"]) == ["python", "-m", "face_emotion.serve"]
-    assert any(n == "COPY" and "requirements/serve-py311.txt" in v for n, v in found) and (ROOT / "requirements" / "serve-py311.txt").exists(), "from the lock"
-    assert not any(n == "ADD" for n in names) and all("--no-install-recommends" in v and "rm -rf /var/lib/apt/lists" in v for n, v in found if "apt-get install" in v)
-    assert all("--no-cache-dir" in v for n, v in found if "pip install" in v) and not any(re.search(r"(?i)token|password|secret", v) for _, v in found)
+    assert values["USER"] not in ("root", "0") and [n for n, _ in final].index("USER") > [n for n, _ in final].index(
+        "RUN"
+    ), "runs as somebody who is not root"
+    assert (
+        "/readyz" in values["HEALTHCHECK"]
+        and values["STOPSIGNAL"] == "SIGTERM"
+        and json.loads(values["CMD"]) == ["python", "-m", "face_emotion.serve"]
+    )
+    assert (
+        any(n == "COPY" and "requirements/serve-py311.txt" in v for n, v in found)
+        and (ROOT / "requirements" / "serve-py311.txt").exists()
+    ), "from the lock"
+    assert not any(n == "ADD" for n in names) and all(
+        "--no-install-recommends" in v and "rm -rf /var/lib/apt/lists" in v for n, v in found if "apt-get install" in v
+    )
+    assert all("--no-cache-dir" in v for n, v in found if "pip install" in v) and not any(
+        re.search(r"(?i)token|password|secret", v) for _, v in found
+    )
 
 
 def test_dockerignore_lets_in_what_is_copied():
@@ -46,11 +61,32 @@ def test_dockerignore_lets_in_what_is_copied():
 def test_image(tmp_path):
     "Built and run where a container engine answers and FACE_EMOTION_BUILD_IMAGE is set: it downloads a base image and the requirements."
     import os
-    if not os.environ.get("FACE_EMOTION_BUILD_IMAGE"): pytest.skip("set FACE_EMOTION_BUILD_IMAGE=1 to build the image")
-    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode: pytest.skip("no container engine answers")
+
+    if not os.environ.get("FACE_EMOTION_BUILD_IMAGE"):
+        pytest.skip("set FACE_EMOTION_BUILD_IMAGE=1 to build the image")
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip("no container engine answers")
     subprocess.run(["docker", "build", "-t", "face-emotion:test", "."], cwd=ROOT, check=True)
     port = free_port()
-    name = subprocess.run(["docker", "run", "-d", "--rm", "--read-only", "--tmpfs", "/tmp", "--tmpfs", "/srv/face_emotion/logs:uid=10001", "-p", f"127.0.0.1:{port}:8001", "face-emotion:test"], check=True, capture_output=True, text=True).stdout.strip()
+    name = subprocess.run(
+        [
+            "docker",
+            "run",
+            "-d",
+            "--rm",
+            "--read-only",
+            "--tmpfs",
+            "/tmp",
+            "--tmpfs",
+            "/srv/face_emotion/logs:uid=10001",
+            "-p",
+            f"127.0.0.1:{port}:8001",
+            "face-emotion:test",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
     try:
         wait_until(lambda: fetch(f"http://127.0.0.1:{port}/readyz")[0] == 200, 60)
         assert fetch(f"http://127.0.0.1:{port}/api/predict", portrait(), content_type="image/jpeg")[0] == 200
@@ -62,10 +98,16 @@ def test_compose():
     content = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
     services = content["services"]
     for name in ("server1", "server2"):
-        assert services[name]["read_only"] and services[name]["restart"] == "unless-stopped" and "ports" not in services[name], "reached through the proxy only"
+        assert (
+            services[name]["read_only"]
+            and services[name]["restart"] == "unless-stopped"
+            and "ports" not in services[name]
+        ), "reached through the proxy only"
         assert f"server {name}:8001" in (ROOT / "deploy" / "nginx.conf").read_text()
     assert all(":latest" not in s["image"] and ":" in s["image"] for s in services.values())
-    assert services["proxy"]["ports"] == ["127.0.0.1:8001:8080"] and services["proxy"]["depends_on"]["server1"] == {"condition": "service_healthy"}
+    assert services["proxy"]["ports"] == ["127.0.0.1:8001:8080"] and services["proxy"]["depends_on"]["server1"] == {
+        "condition": "service_healthy"
+    }
 
 
 def test_model_servers():
@@ -73,24 +115,40 @@ def test_model_servers():
     triton = ROOT / "deploy" / "triton" / "emotion"
     config = (triton / "config.pbtxt").read_text()
     assert (triton / "labels.txt").read_text().split() == metadata.class_names
-    assert f"dims: [ {', '.join(map(str, metadata.input))} ]" in config and f"dims: [ {len(metadata.class_names)} ]" in config
+    assert (
+        f"dims: [ {', '.join(map(str, metadata.input))} ]" in config
+        and f"dims: [ {len(metadata.class_names)} ]" in config
+    )
     assert config.count("{") == config.count("}") and config.count("[") == config.count("]")
 
 
 # ---------------------------------------------------------------- the proxy, run
 
+
 @pytest.fixture
 def cluster(tmp_path):
     "Two servers behind nginx with the configuration of compose.yaml."
-    if not (nginx := shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")): pytest.skip("nginx is not installed (apt-get install nginx-light)")
+    if not (nginx := shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")):
+        pytest.skip("nginx is not installed (apt-get install nginx-light)")
     folders = [tmp_path / name for name in ("one", "two", "proxy")]
-    for f in folders: f.mkdir()
+    for f in folders:
+        f.mkdir()
     with ServerProcess(folders[0]) as one, ServerProcess(folders[1], CONNECTIONS_PER_ADDRESS="3") as two:
         port = free_port()
-        config = (ROOT / "deploy" / "nginx.conf").read_text().replace("server1:8001", f"127.0.0.1:{one.port}").replace("server2:8001", f"127.0.0.1:{two.port}").replace("listen 8080", f"listen 127.0.0.1:{port}")
-        config = config.replace("/dev/stdout", str(folders[2] / "access.log")).replace("http {", f"http {{ client_body_temp_path {folders[2]}/body; proxy_temp_path {folders[2]}/temp;", 1)
+        config = (
+            (ROOT / "deploy" / "nginx.conf")
+            .read_text()
+            .replace("server1:8001", f"127.0.0.1:{one.port}")
+            .replace("server2:8001", f"127.0.0.1:{two.port}")
+            .replace("listen 8080", f"listen 127.0.0.1:{port}")
+        )
+        config = config.replace("/dev/stdout", str(folders[2] / "access.log")).replace(
+            "http {", f"http {{ client_body_temp_path {folders[2]}/body; proxy_temp_path {folders[2]}/temp;", 1
+        )
         (folders[2] / "nginx.conf").write_text(f"pid {folders[2]}/nginx.pid; daemon off;\n" + config)
-        process = subprocess.Popen([nginx, "-p", str(folders[2]), "-c", str(folders[2] / "nginx.conf")], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [nginx, "-p", str(folders[2]), "-c", str(folders[2] / "nginx.conf")], stderr=subprocess.DEVNULL
+        )
         try:
             wait_until(lambda: fetch(f"http://127.0.0.1:{port}/healthz")[0] == 200)
             yield f"127.0.0.1:{port}", (one, two), folders[2]
@@ -109,32 +167,45 @@ def test_sticky_proxy(cluster):
     chosen = set()
     for visitor in range(8):
         before = [frames(s) for s in servers]
-        for _ in range(3): assert fetch(url + "/api/predict", portrait(), content_type="image/jpeg", cookie=f"face_emotion=visitor{visitor}")[0] == 200
+        for _ in range(3):
+            assert (
+                fetch(
+                    url + "/api/predict", portrait(), content_type="image/jpeg", cookie=f"face_emotion=visitor{visitor}"
+                )[0]
+                == 200
+            )
         grown = [i for i, s in enumerate(servers) if frames(s) > before[i]]
         assert len(grown) == 1, "all of one visitor on one replica"
         chosen.add(grown[0])
     assert chosen == {0, 1}, "and visitors on both"
     assert fetch(url + "/metrics")[0] == 404
-    with connect(f"ws://{address}/ws/emotion?ticket=private", origin=url, subprotocols=["emotion.v2"], compression=None) as ws:  # the page's own origin, through the proxy
+    with connect(
+        f"ws://{address}/ws/emotion?ticket=private", origin=url, subprotocols=["emotion.v2"], compression=None
+    ) as ws:  # the page's own origin, through the proxy
         json.loads(ws.recv(10))
         ws.send(portrait())
         assert json.loads(ws.recv(10))["results"]
     large = portrait()[:-2] + (b"\xff\xfe\xff\xff" + b"x" * 65533) * 60 + b"\xff\xd9"
     assert fetch(url + "/api/predict", large, content_type="image/jpeg")[0] == 200
-    assert not [p for p in (*folder.rglob("body/*"), *folder.rglob("temp/*")) if p.is_file()] and "private" not in (folder / "access.log").read_text()
+    assert (
+        not [p for p in (*folder.rglob("body/*"), *folder.rglob("temp/*")) if p.is_file()]
+        and "private" not in (folder / "access.log").read_text()
+    )
 
 
 def test_replica_that_dies(cluster):
     import asyncio
 
-    from face_emotion.client import EmotionClient
+    from face_emotion.serving.client import EmotionClient
+
     address, servers, _ = cluster
 
     async def watch() -> tuple[int, int]:
         async with EmotionClient(f"ws://{address}/ws/emotion") as client:
             for n in range(30):
                 assert (await client.ask(portrait()))["results"]
-                if n == 10: max(servers, key=lambda s: s.metric("face_emotion_connections")).process.kill()
+                if n == 10:
+                    max(servers, key=lambda s: s.metric("face_emotion_connections")).process.kill()
             return n + 1, client.connects
 
     answered, connects = asyncio.run(watch())
@@ -147,5 +218,8 @@ def test_addresses_come_from_the_proxy(tmp_path):
     assert "$proxy_add_x_forwarded_for" not in re.sub(r"#.*", "", (ROOT / "deploy" / "nginx.conf").read_text())
     folder = Path(tmp_path)
     with ServerProcess(folder, CONNECTIONS_PER_ADDRESS="1") as server:
-        with connect(server.ws, additional_headers={"X-Forwarded-For": "192.0.2.1"}), connect(server.ws, additional_headers={"X-Forwarded-For": "192.0.2.2"}):
+        with (
+            connect(server.ws, additional_headers={"X-Forwarded-For": "192.0.2.1"}),
+            connect(server.ws, additional_headers={"X-Forwarded-For": "192.0.2.2"}),
+        ):
             assert "192.0.2.1" in server.log() and "192.0.2.2" in server.log()

@@ -17,8 +17,8 @@ from serving import ServerProcess, fetch, portrait, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from face_emotion.client import EmotionClient
-from face_emotion.config import BUNDLED_MODEL
+from face_emotion.serving.client import EmotionClient
+from face_emotion.core.config import BUNDLED_MODEL
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -36,17 +36,20 @@ class Load(threading.Thread):
     def run(self):
         with connect(self.server.ws, subprotocols=[self.protocol], compression=None) as ws:
             with contextlib.suppress(ConnectionClosed):
-                if self.protocol == "emotion.v2": ws.recv(10)
+                if self.protocol == "emotion.v2":
+                    ws.recv(10)
                 while True:
                     ws.send(portrait())
                     self.sent += 1
                     answer = json.loads(ws.recv(20))
                     self.answered += 1
-                    if "error" in answer: self.errors.append(answer["error"]["code"])
+                    if "error" in answer:
+                        self.errors.append(answer["error"]["code"])
             self.code, self.ended = ws.close_code, time.monotonic()
 
 
 # ---------------------------------------------------------------- SIGTERM
+
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_stop_under_load(tmp_path, workers):
@@ -55,9 +58,12 @@ def test_stop_under_load(tmp_path, workers):
         clients = [Load(server) for _ in range(4)]
         wait_until(lambda: all(c.answered > 3 for c in clients), 40)
         code, seconds = server.stop()
-        for c in clients: c.join(10)
+        for c in clients:
+            c.join(10)
     lost = sum(c.sent - c.answered for c in clients)
-    print(f"\nSIGTERM with {workers} workers: exit {code} after {seconds:.2f} s; {sum(c.sent for c in clients)} sent, {lost} unanswered; close codes {[int(c.code) for c in clients]}")
+    print(
+        f"\nSIGTERM with {workers} workers: exit {code} after {seconds:.2f} s; {sum(c.sent for c in clients)} sent, {lost} unanswered; close codes {[int(c.code) for c in clients]}"
+    )
     assert code == 0 and seconds < 5
     assert [c.code for c in clients] == [1001] * 4 and not any(c.errors for c in clients)
     assert lost <= len(clients), "at most the frame that each sent when the door was closed already"
@@ -67,20 +73,32 @@ def test_stop_answers_what_was_accepted(tmp_path):
     "Frames whose receipt is certain (an earlier answer names their number) are all answered or replaced by a later one."
     with ServerProcess(tmp_path) as server, connect(server.ws, subprotocols=["emotion.v2"], compression=None) as ws:
         ws.recv(10)
-        for _ in range(60): ws.send(portrait())
+        for _ in range(60):
+            ws.send(portrait())
         first = json.loads(ws.recv(20))
         wait_until(lambda: server.metric("face_emotion_frames_dropped_total") > 50)
         code, _ = server.stop()
         answers = [first]
         with pytest.raises(ConnectionClosed):
-            while True: answers.append(json.loads(ws.recv(10)))
-    assert answers[-1]["seq"] == 60 and len(answers) + answers[-1]["dropped"] == 60 and ws.close_code == 1001 and code == 0
+            while True:
+                answers.append(json.loads(ws.recv(10)))
+    assert (
+        answers[-1]["seq"] == 60 and len(answers) + answers[-1]["dropped"] == 60 and ws.close_code == 1001 and code == 0
+    )
 
 
 def test_stop_with_a_client_that_does_not_answer(tmp_path):
     "A client that is stopped itself cannot hold the server back."
     with ServerProcess(tmp_path) as server:
-        sleeper = subprocess.Popen([sys.executable, "-c", "import sys, time; from websockets.sync.client import connect; ws = connect(sys.argv[1]).__enter__(); print('in', flush=True); time.sleep(60)", server.ws], stdout=subprocess.PIPE)
+        sleeper = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import sys, time; from websockets.sync.client import connect; ws = connect(sys.argv[1]).__enter__(); print('in', flush=True); time.sleep(60)",
+                server.ws,
+            ],
+            stdout=subprocess.PIPE,
+        )
         assert sleeper.stdout.readline() == b"in\n"
         sleeper.send_signal(signal.SIGSTOP)
         code, seconds = server.stop()
@@ -103,6 +121,7 @@ def test_interrupt_and_early_stop(tmp_path):
 
 # ---------------------------------------------------------------- a worker process is killed
 
+
 def test_killed_worker_is_replaced(tmp_path):
     with ServerProcess(tmp_path, "--workers", "2") as server:
         wait_until(lambda: len(server.children()) == 2)
@@ -120,11 +139,17 @@ def test_killed_worker_is_replaced(tmp_path):
         before = [c.answered for c in survivors]
         answer = asyncio.run(_ask(server))
         served = time.monotonic() - start
-        wait_until(lambda: all(c.answered > b for c, b in zip(survivors, before)), 60)  # the other worker's clients went on
-        print(f"\nworker killed: {len(cut)} of {len(clients)} sockets cut (code {[int(c.code) for c in cut]}), at most one frame each unanswered; replaced after {replaced:.1f} s, a reconnecting client answered within {served:.1f} s")
+        wait_until(
+            lambda: all(c.answered > b for c, b in zip(survivors, before)), 60
+        )  # the other worker's clients went on
+        print(
+            f"\nworker killed: {len(cut)} of {len(clients)} sockets cut (code {[int(c.code) for c in cut]}), at most one frame each unanswered; replaced after {replaced:.1f} s, a reconnecting client answered within {served:.1f} s"
+        )
         assert answer["results"] and all(c.sent - c.answered <= 1 for c in cut)
         wait_until(lambda: fetch(server.url + "/readyz")[0] == 200, 30)
-        wait_until(lambda: server.metric("face_emotion_connections") == len(survivors), 30)  # the dead worker's gauge is gone
+        wait_until(
+            lambda: server.metric("face_emotion_connections") == len(survivors), 30
+        )  # the dead worker's gauge is gone
 
 
 def _serves(process: psutil.Process, port: int) -> int:
@@ -132,7 +157,8 @@ def _serves(process: psutil.Process, port: int) -> int:
 
 
 async def _ask(server) -> dict:
-    async with EmotionClient(server.ws) as client: return await client.ask(portrait())
+    async with EmotionClient(server.ws) as client:
+        return await client.ask(portrait())
 
 
 def test_our_client_survives_a_killed_worker(tmp_path):
@@ -142,8 +168,10 @@ def test_our_client_survives_a_killed_worker(tmp_path):
             for n in range(60):
                 answers.append(await client.ask(portrait()))
                 if n == 20:
-                    for p in server.children(): p.kill()
+                    for p in server.children():
+                        p.kill()
             return answers, client.connects
+
     with ServerProcess(tmp_path, "--workers", "2") as server:
         wait_until(lambda: len(server.children()) == 2)
         answers, connects = asyncio.run(stream(server))
@@ -162,12 +190,14 @@ def test_counters_of_all_workers(tmp_path):
 
 # ---------------------------------------------------------------- the disk of the log is full
 
+
 @pytest.fixture
 def small_disk(tmp_path):
     "A tmpfs of 64 KB as the log folder."
     folder = tmp_path / "logs"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode: pytest.skip("mounting a tmpfs needs root and the right to mount")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs needs root and the right to mount")
     yield folder
     subprocess.run(["umount", "-l", folder], check=False)
 
@@ -179,9 +209,14 @@ def test_full_log_disk(tmp_path, small_disk):
         wait_until(lambda: client.answered > 3)
         (small_disk / "ballast").write_bytes(b"x" * (psutil.disk_usage(str(small_disk)).free))
         before = client.answered
-        for _ in range(150): fetch(server.url + "/healthz")  # lines that find no room, once the last page is full
+        for _ in range(150):
+            fetch(server.url + "/healthz")  # lines that find no room, once the last page is full
         wait_until(lambda: client.answered > before + 20)
-        assert not client.errors and "cannot write the log" in server.text() and server.text().count("cannot write the log") < 5
+        assert (
+            not client.errors
+            and "cannot write the log" in server.text()
+            and server.text().count("cannot write the log") < 5
+        )
         size = len(server.log())
         (small_disk / "ballast").unlink()
         wait_until(lambda: len(server.log()) > size)
@@ -222,21 +257,30 @@ def test_clock_jumps_over_midnight(tmp_path):
 
 # ---------------------------------------------------------------- models that are none
 
+
 def broken(tmp_path, kind: str) -> str:
     stem = tmp_path / "model" / BUNDLED_MODEL.name
     stem.parent.mkdir()
-    for ending in (".json", ".tflite"): shutil.copy(f"{BUNDLED_MODEL}{ending}", f"{stem}{ending}")
+    for ending in (".json", ".tflite"):
+        shutil.copy(f"{BUNDLED_MODEL}{ending}", f"{stem}{ending}")
     tflite, metadata = stem.with_name(stem.name + ".tflite"), stem.with_name(stem.name + ".json")
-    if kind == "missing": tflite.unlink()
-    if kind == "truncated": tflite.write_bytes(tflite.read_bytes()[:100_000])
-    if kind == "not ours": metadata.write_text("{}")
-    if kind == "not json": metadata.write_bytes(b"\xff\xfe\0")
-    if kind == "a folder": tflite.unlink(), tflite.mkdir()
-    if kind == "no permission": tflite.chmod(0)
+    if kind == "missing":
+        tflite.unlink()
+    if kind == "truncated":
+        tflite.write_bytes(tflite.read_bytes()[:100_000])
+    if kind == "not ours":
+        metadata.write_text("{}")
+    if kind == "not json":
+        metadata.write_bytes(b"\xff\xfe\0")
+    if kind == "a folder":
+        tflite.unlink(), tflite.mkdir()
+    if kind == "no permission":
+        tflite.chmod(0)
     if kind == "another's file":
         tflite.write_bytes(b"TFL3" + bytes(1000))
         content = json.loads(metadata.read_text())
         import hashlib
+
         content["files"][tflite.name] = {"bytes": 1004, "sha256": hashlib.sha256(tflite.read_bytes()).hexdigest()}
         metadata.write_text(json.dumps(content))
     return str(stem)
@@ -248,7 +292,8 @@ def test_model_that_is_none(tmp_path, kind):
         server.wait_ready(503)
         assert fetch(server.url + "/healthz")[0] == 200 and fetch(server.url + "/")[0] == 200
         with connect(server.ws) as ws:
-            with pytest.raises(ConnectionClosed): ws.recv(10)
+            with pytest.raises(ConnectionClosed):
+                ws.recv(10)
             assert (ws.close_code, ws.close_reason) == (1011, "Model not loaded")
         reason = re.search(r"ERROR - Model not loaded: (.+)", server.log())
         assert reason and len(reason[1]) > 30

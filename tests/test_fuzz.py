@@ -11,7 +11,13 @@ pytestmark = pytest.mark.timeout(300)
 
 def test_messages_and_pictures():
     "3,000 inputs in a process of their own, so that a crash in native code is seen."
-    done = subprocess.run([sys.executable, "benchmarks/fuzz.py", "--inputs", "3000", "--seed", "1"], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(
+        [sys.executable, "benchmarks/fuzz.py", "--inputs", "3000", "--seed", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert "decoded" in done.stdout and "broken_image" in done.stdout and "bad_json" in done.stdout
@@ -19,31 +25,51 @@ def test_messages_and_pictures():
 
 def test_coverage_guided():
     pytest.importorskip("atheris", reason="atheris is not installed (pip install atheris)")
-    done = subprocess.run([sys.executable, "benchmarks/fuzz.py", "--inputs", "2000", "--atheris"], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(
+        [sys.executable, "benchmarks/fuzz.py", "--inputs", "2000", "--atheris"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
 
 
 def test_http_api():
     "Every documented operation with generated requests: no 5xx, no undocumented answer, answers fit their schema."
-    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (pip install schemathesis)")
+    schemathesis = pytest.importorskip(
+        "schemathesis", reason="schemathesis is not installed (pip install schemathesis)"
+    )
     requests = 0
     from fastapi.testclient import TestClient
     from hypothesis import HealthCheck, given, seed, settings
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-    from face_emotion.config import load_settings
+    from face_emotion.core.config import load_settings
     from face_emotion.serve import create_app
+
     with TestClient(create_app(load_settings(env_file=None))) as client:
         schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
         operations = [o.ok() for o in schema.get_all_operations()]
         for operation in operations:
+
             @seed(0)
-            @settings(max_examples=100 if operation.method.upper() == "POST" else 10, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            @settings(
+                max_examples=100 if operation.method.upper() == "POST" else 10,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            )
             @given(case=operation.as_strategy())
             def check(case):
                 nonlocal requests
                 requests += 1
-                case.call_and_validate(session=client, excluded_checks=[positive_data_acceptance])  # random bytes fit the schema and are no picture
+                case.call_and_validate(
+                    session=client, excluded_checks=[positive_data_acceptance]
+                )  # random bytes fit the schema and are no picture
+
             check()
-        print(f"{requests} requests, {len(operations)} operations: {', '.join(f'{o.method.upper()} {o.path}' for o in operations)}")
+        print(
+            f"{requests} requests, {len(operations)} operations: {', '.join(f'{o.method.upper()} {o.path}' for o in operations)}"
+        )

@@ -1,4 +1,5 @@
 """What `make install` says when it cannot work, and that it does nothing when there is nothing to do."""
+
 import os
 import shutil
 import subprocess
@@ -22,7 +23,8 @@ def copy(tmp_path) -> Path:
 def tools(folder: Path, **scripts: str) -> str:
     "A PATH with the shell's tools and these scripts only."
     folder.mkdir()
-    for name in ("bash", "env", "sh", "rm", "cat", "sed", "cut", "sha256sum", "uname", "dirname"): (folder / name).symlink_to(shutil.which(name))
+    for name in ("bash", "env", "sh", "rm", "cat", "sed", "cut", "sha256sum", "uname", "dirname"):
+        (folder / name).symlink_to(shutil.which(name))
     for name, text in scripts.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
@@ -30,12 +32,23 @@ def tools(folder: Path, **scripts: str) -> str:
 
 
 def install(copy: Path, path: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["bash", "scripts/install.sh", "serve"], cwd=copy, env={"PATH": path, "HOME": str(copy)}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        ["bash", "scripts/install.sh", "serve"],
+        cwd=copy,
+        env={"PATH": path, "HOME": str(copy)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_no_suitable_python(copy):
     done = install(copy, tools(copy / "bin", python3="exit 1"))
-    assert done.returncode == 1 and "no Python 3.10, 3.11 or 3.12 found" in done.stderr and "apt-get install" in done.stderr
+    assert (
+        done.returncode == 1
+        and "no Python 3.10, 3.11 or 3.12 found" in done.stderr
+        and "apt-get install" in done.stderr
+    )
 
 
 def test_no_venv_module(copy):
@@ -57,5 +70,7 @@ def test_missing_libgl(copy):
 @pytest.mark.skipif(not any((ROOT / ".venv").glob("installed-*")), reason="this .venv was not made by make install")
 def test_nothing_to_do_does_nothing():
     layer = "all" if (ROOT / ".venv" / "installed-all").exists() else "serve"
-    done = subprocess.run(["bash", "scripts/install.sh", layer], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        ["bash", "scripts/install.sh", layer], cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0 and done.stdout == "", "installed again although nothing changed"

@@ -32,9 +32,11 @@ WAIT_MS = 30_000
 
 # ---------------------------------------------------------------- the server, the browser, the camera
 
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server")) as server: yield server
+    with ServerProcess(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,7 @@ def open_page(server):
 
 # ---------------------------------------------------------------- what a user sees
 
+
 def start_camera(page):
     page.click("#start")
     expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=WAIT_MS)
@@ -108,8 +111,13 @@ def wait_for_face(page):
 
 def probabilities(page):
     "Of the first card: class -> probability."
-    return page.locator("[data-face-id]").first.locator("[data-probability]").evaluate_all(
-        "bars => Object.fromEntries(bars.map(bar => [bar.dataset.probability, Number(bar.dataset.value)]))")
+    return (
+        page.locator("[data-face-id]")
+        .first.locator("[data-probability]")
+        .evaluate_all(
+            "bars => Object.fromEntries(bars.map(bar => [bar.dataset.probability, Number(bar.dataset.value)]))"
+        )
+    )
 
 
 def number(page, selector):
@@ -143,6 +151,7 @@ def upload(page, content, name="face.jpg", mime="image/jpeg"):
 
 
 # ---------------------------------------------------------------- camera
+
 
 def test_camera_shows_box_card_and_numbers(face_browser, open_page):
     watched = open_page(face_browser)
@@ -208,7 +217,9 @@ def test_stop_releases_camera_and_connection(face_browser, open_page):
     assert page.evaluate("document.querySelector('#video').srcObject") is None
     assert drawn(page)["count"] == 0
     assert page.text_content("#fps") == "–"
-    wait_until(lambda: page.evaluate("sockets.length > 0 && sockets.every((socket) => socket.readyState === WebSocket.CLOSED)"))
+    wait_until(
+        lambda: page.evaluate("sockets.length > 0 && sockets.every((socket) => socket.readyState === WebSocket.CLOSED)")
+    )
     start_camera(page)
     wait_for_face(page)
 
@@ -238,15 +249,22 @@ def test_choice_between_cameras(plain_browser, open_page):
     options = page.locator("#cameras option")
     expect(options).to_have_count(2)
     running = "document.querySelector('#video').srcObject.getVideoTracks()[0].getSettings().deviceId"
-    other = next(value for value in options.evaluate_all("all => all.map(one => one.value)") if value != page.evaluate(running))
+    other = next(
+        value for value in options.evaluate_all("all => all.map(one => one.value)") if value != page.evaluate(running)
+    )
     page.select_option("#cameras", other)
     expect(page.locator("#message")).to_have_text(NO_FACE["en"], timeout=WAIT_MS)
     assert page.evaluate(running) == other
 
 
-@pytest.mark.parametrize("name, words", [
-    ("NotAllowedError", "blocked"), ("NotFoundError", "No camera was found"), ("NotReadableError", "in use"),
-])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("NotAllowedError", "blocked"),
+        ("NotFoundError", "No camera was found"),
+        ("NotReadableError", "in use"),
+    ],
+)
 def test_camera_failures_are_explained(plain_browser, open_page, name, words):
     script = f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', '{name}'));"
     page = open_page(plain_browser, script=script).page
@@ -256,8 +274,10 @@ def test_camera_failures_are_explained(plain_browser, open_page, name, words):
 
 
 def test_insecure_page_explains_the_missing_camera(plain_browser, open_page):
-    script = ("Object.defineProperty(navigator, 'mediaDevices', { value: undefined });"
-              "Object.defineProperty(window, 'isSecureContext', { value: false });")
+    script = (
+        "Object.defineProperty(navigator, 'mediaDevices', { value: undefined });"
+        "Object.defineProperty(window, 'isSecureContext', { value: false });"
+    )
     page = open_page(plain_browser, script=script).page
     page.click("#start")
     expect(page.locator("#message")).to_contain_text("https or localhost")
@@ -282,10 +302,13 @@ def test_hidden_tab_stops_sending(face_browser, open_page):
     wait_for_face(page)
 
     def set_visibility(state):
-        page.evaluate("""state => {
+        page.evaluate(
+            """state => {
             Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
             document.dispatchEvent(new Event('visibilitychange'));
-        }""", state)
+        }""",
+            state,
+        )
 
     set_visibility("hidden")
     page.wait_for_timeout(500)
@@ -313,6 +336,7 @@ def test_reconnects_when_the_server_returns(face_browser, open_page, tmp_path):
 
 # ---------------------------------------------------------------- picture
 
+
 def test_picture_gives_a_card(plain_browser, open_page):
     page = open_page(plain_browser).page
     upload(page, picture_bytes())
@@ -333,7 +357,10 @@ def test_unsure_faces_are_grey_and_said_to_be_so(face_browser, open_page, tmp_pa
             wait_for_face(page)
             expect(card).to_have_attribute("data-emotion", "uncertain")
             assert list(probabilities(page)) == CLASS_NAMES
-            assert page.evaluate("getComputedStyle(document.querySelector('[data-face-id]')).getPropertyValue('--hue')") == "#5b6069"
+            assert (
+                page.evaluate("getComputedStyle(document.querySelector('[data-face-id]')).getPropertyValue('--hue')")
+                == "#5b6069"
+            )
             expect(card.locator(".confidence")).to_have_text("")
             for word in ("Uncertain", "불확실"):
                 expect(card.locator(".emotion")).to_have_text(word)
@@ -341,15 +368,20 @@ def test_unsure_faces_are_grey_and_said_to_be_so(face_browser, open_page, tmp_pa
         page.screenshot(path=os.environ.get("UNSURE_SCREENSHOT", tmp_path / "unsure.png"))
 
 
-@pytest.mark.parametrize("event, field, kind", [("drop", "dataTransfer", "DragEvent"), ("paste", "clipboardData", "ClipboardEvent")])
+@pytest.mark.parametrize(
+    "event, field, kind", [("drop", "dataTransfer", "DragEvent"), ("paste", "clipboardData", "ClipboardEvent")]
+)
 def test_picture_is_dropped_or_pasted(plain_browser, open_page, event, field, kind):
     page = open_page(plain_browser).page
-    page.evaluate("""([content, event, field, kind]) => {
+    page.evaluate(
+        """([content, event, field, kind]) => {
         const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
         const transfer = new DataTransfer();
         transfer.items.add(new File([bytes], 'face.jpg', { type: 'image/jpeg' }));
         document.dispatchEvent(new window[kind](event, { [field]: transfer, bubbles: true, cancelable: true }));
-    }""", [base64.b64encode(picture_bytes()).decode(), event, field, kind])
+    }""",
+        [base64.b64encode(picture_bytes()).decode(), event, field, kind],
+    )
     wait_for_face(page)
 
 
@@ -410,6 +442,7 @@ def test_picture_replaces_the_camera(face_browser, open_page):
 
 # ---------------------------------------------------------------- the page itself
 
+
 def test_no_other_host_no_console_error_and_csp(server, face_browser, open_page):
     watched = open_page(face_browser)
     page = watched.page
@@ -437,7 +470,9 @@ def test_links_of_the_footer_exist(server, plain_browser, open_page):
 
 @pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
 def test_phone_has_no_horizontal_overflow(face_browser, open_page, locale):
-    page = open_page(face_browser, locale=locale, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True).page
+    page = open_page(
+        face_browser, locale=locale, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
+    ).page
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
     start_camera(page)

@@ -1,4 +1,5 @@
 """Preprocessing as a process: killed, interrupted, crashed, crowded, and on Ray."""
+
 import importlib.util
 import json
 import os
@@ -18,8 +19,10 @@ import pandas as pd
 import psutil
 import pytest
 
-from face_emotion.aihub_sample import SMALL_SIZES, Sample, make_sample
-from face_emotion.preprocess import Cropper, Options, PreprocessError, preprocess, run_local
+from face_emotion.data.sample import SMALL_SIZES, Sample, make_sample
+from face_emotion.preprocess import Cropper, preprocess
+from face_emotion.data.manifest import Options, PreprocessError
+from face_emotion.data.engines import run_local
 
 RECORDS, KILLS = 1000, 10
 
@@ -31,25 +34,45 @@ def _hear_ctrl_c():
 
 def cli(*args, **kwargs) -> subprocess.Popen:
     """`python -m face_emotion.preprocess` with its output piped."""
-    return subprocess.Popen(preexec_fn=_hear_ctrl_c, args=[sys.executable, "-m", "face_emotion.preprocess", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+    return subprocess.Popen(
+        preexec_fn=_hear_ctrl_c,
+        args=[sys.executable, "-m", "face_emotion.preprocess", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
 
 
 def content(out: Path) -> dict[str, bytes]:
     """Every file that a user of the data set sees."""
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and "state" not in p.relative_to(out).parts}
+    return {
+        str(p.relative_to(out)): p.read_bytes()
+        for p in out.rglob("*")
+        if p.is_file() and "state" not in p.relative_to(out).parts
+    }
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Sample:
     """A thousand records, with every defect and every quirk ten times or more."""
-    return make_sample(tmp_path_factory.mktemp("aihub") / "sample", RECORDS, persons=150, defects=0.12, sizes=SMALL_SIZES, scenes=40, seed=5)
+    return make_sample(
+        tmp_path_factory.mktemp("aihub") / "sample",
+        RECORDS,
+        persons=150,
+        defects=0.12,
+        sizes=SMALL_SIZES,
+        scenes=40,
+        seed=5,
+    )
 
 
 class Run(NamedTuple):
     """A finished run, and how long it took on this machine, today."""
+
     out: Path
-    start_s: float # to the first crop
-    work_s: float # from there to the end
+    start_s: float  # to the first crop
+    work_s: float  # from there to the end
 
 
 def journal_of(out: Path) -> bytes:
@@ -71,7 +94,8 @@ def wait_while(process: subprocess.Popen, condition, seconds: float) -> bool:
     """Whether the condition ended while the process lived, within so many seconds."""
     deadline = time.monotonic() + seconds
     while condition():
-        if process.poll() is not None or time.monotonic() > deadline: return False
+        if process.poll() is not None or time.monotonic() > deadline:
+            return False
         time.sleep(0.02)
     return process.poll() is None
 
@@ -98,14 +122,18 @@ def undisturbed(timed) -> Path:
 def test_every_record_is_a_row_with_the_planted_reason(sample, undisturbed):
     m = pd.read_csv(undisturbed / "manifest.csv", keep_default_na=False)
     assert len(m) == len(sample.truths) > RECORDS
-    assert Counter(zip(m.status, m.reason.str.split(":").str[0])) == Counter((t.status, t.reason) for t in sample.truths)
+    assert Counter(zip(m.status, m.reason.str.split(":").str[0])) == Counter(
+        (t.status, t.reason) for t in sample.truths
+    )
     planted = Counter(t.planted for t in sample.truths)
     assert min(planted[p] for p in planted if p not in ("label file cut off",)) >= 10
     ok = m[m.status == "ok"]
     assert set(ok.crop) == {p for p in content(undisturbed) if p.endswith(".jpg")}
     assert all(min(cv2.imread(str(undisturbed / c)).shape[:2]) > 0 for c in ok.crop)
     assert Counter(ok.emotion) == Counter(t.emotion for t in sample.truths if t.status == "ok")
-    assert set(ok.face) == {"detected", "box"} and (ok.face == "box").sum() == sum(t.planted == "no face" and t.status == "ok" for t in sample.truths)
+    assert set(ok.face) == {"detected", "box"} and (ok.face == "box").sum() == sum(
+        t.planted == "no face" and t.status == "ok" for t in sample.truths
+    )
     parquet = pd.read_parquet(undisturbed / "manifest.parquet")
     assert list(parquet.columns) == list(m.columns) and parquet.source.tolist() == m.source.tolist()
 
@@ -133,7 +161,10 @@ def test_killed_ten_times_and_resumed_it_ends_the_same(sample, timed, tmp_path):
         else:
             wait_while(process, lambda: written(out) == before, rng.uniform(0, timed.start_s))
         assert process.poll() is None, f"ended by itself, before kill {kill + 1} of {KILLS}: {process.communicate()}"
-        if kill % 2: assert written(out) >= aim, f"only {written(out)} of {aim} bytes of the journal, before kill {kill + 1} of {KILLS}"
+        if kill % 2:
+            assert written(out) >= aim, (
+                f"only {written(out)} of {aim} bytes of the journal, before kill {kill + 1} of {KILLS}"
+            )
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate(timeout=60)
@@ -169,14 +200,18 @@ def test_interrupted_it_leaves_a_manifest_and_goes_on(sample, how, tmp_path):
 
 class Fragile:
     """Stands in for a cropper: some photographs end its process."""
+
     def __call__(self, row: dict) -> dict:
-        if row["n"] in (3, 17): os._exit(9)
+        if row["n"] in (3, 17):
+            os._exit(9)
         return row | {"status": "ok", "reason": ""}
 
 
 class Broken:
     """A worker that cannot even start."""
-    def __init__(self): raise OSError("no model")
+
+    def __init__(self):
+        raise OSError("no model")
 
 
 def test_a_photograph_that_kills_its_process_is_a_failed_row():
@@ -187,7 +222,8 @@ def test_a_photograph_that_kills_its_process_is_a_failed_row():
 
 
 def test_workers_that_cannot_start_stop_the_run():
-    with pytest.raises(PreprocessError, match="do not start"): list(run_local([{"n": 1}], Broken, 1))
+    with pytest.raises(PreprocessError, match="do not start"):
+        list(run_local([{"n": 1}], Broken, 1))
 
 
 def test_two_runs_on_one_data_set_exclude_each_other(sample, tmp_path):
@@ -208,11 +244,19 @@ def test_a_folder_that_cannot_be_written_stops_the_run_with_what_was_done_kept(s
     process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1 and "the same command goes on from there" in stderr and "Traceback" not in stderr
-    for side in ("train", "validation"): (out / side / "sad").unlink()
+    for side in ("train", "validation"):
+        (out / side / "sad").unlink()
     assert preprocess(sample.folder, out, workers=0, limit=3, progress=False).new == 3
 
 
-@pytest.mark.parametrize("args, says", [(["--label-rule", "loudest"], "does not exist"), (["--val-fraction", "1.5"], "less than 1"), (["--source", "nowhere"], "is not a folder")])
+@pytest.mark.parametrize(
+    "args, says",
+    [
+        (["--label-rule", "loudest"], "does not exist"),
+        (["--val-fraction", "1.5"], "less than 1"),
+        (["--source", "nowhere"], "is not a folder"),
+    ],
+)
 def test_wrong_options_are_told_in_words(sample, args, says, tmp_path):
     process = cli("--source", sample.folder, *args, cwd=tmp_path)
     _, stderr = process.communicate(timeout=60)
@@ -224,15 +268,19 @@ def test_more_data_moves_nobody(sample, tmp_path):
     half, whole = tmp_path / "half", tmp_path / "crops"
     files = sorted(sample.folder.rglob("*.json"))
     half.mkdir()
-    for f in files[:5]: (half / f.name).write_bytes(f.read_bytes())
+    for f in files[:5]:
+        (half / f.name).write_bytes(f.read_bytes())
     for folder in sample.folder.iterdir():
-        if folder.is_dir(): (half / folder.name).symlink_to(folder)
+        if folder.is_dir():
+            (half / folder.name).symlink_to(folder)
     parts = [half / f.name for f in files[:5]]
     staged = tmp_path / "staged"
     staged.mkdir()
-    for f in parts: f.rename(staged / f.name)
+    for f in parts:
+        f.rename(staged / f.name)
     photos = {p.name: p for p in sample.folder.rglob("*") if p.is_file() and p.suffix != ".json"}
-    for name, p in photos.items(): os.link(p, staged / name)
+    for name, p in photos.items():
+        os.link(p, staged / name)
     preprocess(staged, whole, workers=0, limit=60, progress=False)
     before = json.loads((whole / "state" / "split.json").read_text())
     preprocess([staged, sample.folder], whole, workers=0, limit=5, progress=False)
@@ -256,7 +304,8 @@ def test_deleted_photographs_and_overwrite(sample, tmp_path):
     own = make_sample(tmp_path / "own", 40, defects=0, sizes=SMALL_SIZES, scenes=4)
     out = tmp_path / "crops"
     first = preprocess(own.folder, out, workers=0, progress=False)
-    for t in own.truths: (own.folder / t.photo).unlink()
+    for t in own.truths:
+        (own.folder / t.photo).unlink()
     second = preprocess(own.folder, out, workers=0, progress=False)
     assert (second.new, second.by_reason) == (0, first.by_reason)
     (out / "train" / "happy" / "mine.jpg").write_bytes(b"not ours")
@@ -273,7 +322,8 @@ def test_a_crop_that_lost_its_label_goes(tmp_path):
     entries = json.loads(labels.read_bytes().decode("utf-8-sig"))
     for e in entries:
         e["faceExp_uploader"] = "슬픔"
-        for a in "ABC": e[f"annot_{a}"]["faceExp"] = "슬픔"
+        for a in "ABC":
+            e[f"annot_{a}"]["faceExp"] = "슬픔"
     labels.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
     second = preprocess(own.folder, out, workers=0, progress=False)
     assert 0 < second.new <= len(entries) and second.by_reason["ok"] >= first.by_reason["ok"]
@@ -283,7 +333,9 @@ def test_a_crop_that_lost_its_label_goes(tmp_path):
 
 def test_neither_tensorflow_nor_pandas_is_loaded_by_a_worker():
     code = "import sys, face_emotion.preprocess; print([m for m in ('tensorflow', 'keras', 'pandas', 'matplotlib', 'ray') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 @pytest.mark.slow
@@ -299,4 +351,5 @@ def test_ray_makes_the_same_data_set(tmp_path):
 
 def test_cropper_is_picklable():
     import pickle
+
     assert pickle.loads(pickle.dumps(partial(Cropper, "x", Options()))).args[1] == Options()

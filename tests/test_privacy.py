@@ -11,21 +11,38 @@ from websockets.sync.client import connect
 
 pytestmark = pytest.mark.timeout(120)
 SERVING = ("crop", "detect", "litert", "protocol", "guard", "serve")
-WRITES = {"imwrite", "tofile", "save", "write_bytes", "write_text", "NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile", "mkstemp", "open", "dump", "VideoWriter"}
+WRITES = {
+    "imwrite",
+    "tofile",
+    "save",
+    "write_bytes",
+    "write_text",
+    "NamedTemporaryFile",
+    "TemporaryFile",
+    "SpooledTemporaryFile",
+    "mkstemp",
+    "open",
+    "dump",
+    "VideoWriter",
+}
 ALLOWED = {("crop", "open"), ("protocol", "open")}  # Image.open reads
 
 
 def test_no_code_that_writes():
     for module in SERVING:
         path = ROOT / "face_emotion" / f"{module}.py"
-        if not path.exists(): continue
+        if not path.exists():
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call): continue
+            if not isinstance(node, ast.Call):
+                continue
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             assert name not in WRITES or (module, name) in ALLOWED, f"{module}.py line {node.lineno} calls {name}"
             if name in ("debug", "info", "warning", "error", "exception") and module == "serve":
                 words = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-                assert not words & {"message", "encoded", "image", "body", "frame", "data"}, f"serve.py line {node.lineno} may log a frame"
+                assert not words & {"message", "encoded", "image", "body", "frame", "data"}, (
+                    f"serve.py line {node.lineno} may log a frame"
+                )
 
 
 opened: list[tuple[str, str]] = []
@@ -33,7 +50,13 @@ watching = False
 
 
 def hook(event, args):
-    if watching and event == "open" and isinstance(args[0], (str, bytes)) and (isinstance(args[1], str) and set(args[1]) & set("wax+") or isinstance(args[2], int) and args[2] & 3): opened.append((str(args[0]), str(args[1])))
+    if (
+        watching
+        and event == "open"
+        and isinstance(args[0], (str, bytes))
+        and (isinstance(args[1], str) and set(args[1]) & set("wax+") or isinstance(args[2], int) and args[2] & 3)
+    ):
+        opened.append((str(args[0]), str(args[1])))
 
 
 def test_nothing_is_opened_for_writing():
@@ -41,14 +64,19 @@ def test_nothing_is_opened_for_writing():
     global watching
     sys.addaudithook(hook)
     large = portrait()[:-2] + b"\xff\xfe\xff\xff" + b"x" * 65533 + b"\xff\xd9"
-    while len(large) < 4_000_000: large = large[:-2] + b"\xff\xfe\xff\xff" + b"x" * 65533 + b"\xff\xd9"
+    while len(large) < 4_000_000:
+        large = large[:-2] + b"\xff\xfe\xff\xff" + b"x" * 65533 + b"\xff\xd9"
     with ThreadedServer() as server:
         watching = True
         with server.connect() as ws:
             for message in (portrait(), as_text(portrait()), "{", b"<html>"):
                 ws.send(message)
                 ws.recv(20)
-        boundary = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\n" + large + b"\r\n--b--\r\n"
+        boundary = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+            + large
+            + b"\r\n--b--\r\n"
+        )
         status, body = fetch(server.url + "/api/predict", boundary, content_type="multipart/form-data; boundary=b")
         assert status == 200 and json.loads(body)["results"]
         watching = False
@@ -61,7 +89,12 @@ def test_log_and_disk_hold_no_frame_and_no_token(tmp_path):
     with ServerProcess(tmp_path, ACCESS_TOKEN="s3cret-token", TMPDIR=str(temporary)) as server:
         with connect(server.ws + "?ticket=s3cret-token", compression=None) as ws:
             for _ in range(3):
-                for message in (portrait(), as_text(portrait()), as_text(portrait()[:3000]), '{"image": "MARKER-in-the-frame"}'):
+                for message in (
+                    portrait(),
+                    as_text(portrait()),
+                    as_text(portrait()[:3000]),
+                    '{"image": "MARKER-in-the-frame"}',
+                ):
                     ws.send(message)
                     ws.recv(20)
         fetch(server.url + "/api/predict?ticket=s3cret-token", portrait(), content_type="image/jpeg")

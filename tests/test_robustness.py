@@ -1,4 +1,5 @@
 """`python -m face_emotion.robustness`, and the thresholds of `evaluate`, as processes: folders in, tables out, the same twice, and what goes wrong."""
+
 import json
 import os
 import re
@@ -19,7 +20,14 @@ pytestmark = pytest.mark.timeout(300)
 
 def run(*args: str, cwd: Path, module: str = "robustness") -> subprocess.CompletedProcess:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run([sys.executable, "-m", f"face_emotion.{module}", *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        [sys.executable, "-m", f"face_emotion.{module}", *args],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +36,8 @@ def crops(tmp_path_factory) -> Path:
     folder, face = tmp_path_factory.mktemp("crops"), data.astronaut()[60:190, 160:290, ::-1]
     for i, name in enumerate(CLASSES):
         (folder / name).mkdir()
-        for k, side in enumerate((48, 130)): cv2.imwrite(str(folder / name / f"{k}.png"), cv2.resize(np.roll(face, i, 1), (side, side)))
+        for k, side in enumerate((48, 130)):
+            cv2.imwrite(str(folder / name / f"{k}.png"), cv2.resize(np.roll(face, i, 1), (side, side)))
     return folder
 
 
@@ -40,7 +49,9 @@ def test_folders_in_tables_out_and_the_same_twice(crops, tmp_path):
         done = run("--data", str(crops), "--out", name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         reports.append((tmp_path / name / "robustness.json").read_text(encoding="utf-8"))
-        assert "| mask |" in done.stdout and "| mask |" in (tmp_path / name / "model_card.md").read_text(encoding="utf-8")
+        assert "| mask |" in done.stdout and "| mask |" in (tmp_path / name / "model_card.md").read_text(
+            encoding="utf-8"
+        )
     assert reports[0] == reports[1]
     report = json.loads(reports[0])
     assert (report["n"], report["seed"], report["format"], len(report["conditions"])) == (10, 0, ".tflite", 17)
@@ -48,19 +59,27 @@ def test_folders_in_tables_out_and_the_same_twice(crops, tmp_path):
 
 def test_evaluate_puts_the_thresholds_into_a_card(crops, tmp_path):
     (tmp_path / "CARD.md").write_text("# A model\n")
-    done = run("--model", str(MODEL), "--no-update", "--data", str(crops), "--card", "CARD.md", cwd=tmp_path, module="evaluate")
+    done = run(
+        "--model", str(MODEL), "--no-update", "--data", str(crops), "--card", "CARD.md", cwd=tmp_path, module="evaluate"
+    )
     assert done.returncode == 0, done.stderr
-    [name] = re.findall(r"<!-- measured: (coverage .*_all) -->", card := (tmp_path / "CARD.md").read_text(encoding="utf-8"))
+    [name] = re.findall(
+        r"<!-- measured: (coverage .*_all) -->", card := (tmp_path / "CARD.md").read_text(encoding="utf-8")
+    )
     assert card.startswith("# A model\n\n") and "| 0.9 |" in card and card.endswith(f"<!-- end of {name} -->\n")
     assert (tmp_path / "reports" / "coverage.png").stat().st_size > 3000
     done = run("--data", str(crops), "--card", "none.md", cwd=tmp_path, module="evaluate")
     assert done.returncode == 1 and "There is no model card none.md" in done.stderr
 
 
-@pytest.mark.parametrize("args, message", [
-    (("--data", "nowhere"), "nowhere does not exist"),
-    (("--data", "nowhere", "--model", "models/none"), "No model at"),
-    (("--data", "{crops}", "--per-class", "1", "--card", "none.md"), "There is no model card none.md")])
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (("--data", "nowhere"), "nowhere does not exist"),
+        (("--data", "nowhere", "--model", "models/none"), "No model at"),
+        (("--data", "{crops}", "--per-class", "1", "--card", "none.md"), "There is no model card none.md"),
+    ],
+)
 def test_mistakes_are_told_in_words(crops, tmp_path, args, message):
     done = run(*(a.format(crops=crops) for a in args), cwd=tmp_path)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -13,8 +13,8 @@ from jsonschema import validate
 from serving import ROOT, ServerProcess, as_text, fetch, pair, portrait, wait_until
 from websockets.sync.client import connect
 
-from face_emotion.client import EmotionClient
-from face_emotion.protocol import schema_of
+from face_emotion.serving.client import EmotionClient
+from face_emotion.serving.schema import schema_of
 
 pytestmark = pytest.mark.timeout(180)
 CLASSES = ["happy", "sad", "neutral", "embarrassed", "anxiety"]
@@ -33,9 +33,16 @@ def test_old_client(server):
         answer = json.loads(ws.recv(20))
         assert list(answer) == ["results"]
         [face] = answer["results"]
-        assert list(face) == ["bbox", "emotion", "confidence", "probabilities"] and list(face["probabilities"]) == CLASSES
-        assert all(type(v) is int for v in face["bbox"]) and face["emotion"] == max(face["probabilities"], key=face["probabilities"].get)
-        assert face["confidence"] == face["probabilities"][face["emotion"]] and abs(sum(face["probabilities"].values()) - 1) < 1e-3
+        assert (
+            list(face) == ["bbox", "emotion", "confidence", "probabilities"] and list(face["probabilities"]) == CLASSES
+        )
+        assert all(type(v) is int for v in face["bbox"]) and face["emotion"] == max(
+            face["probabilities"], key=face["probabilities"].get
+        )
+        assert (
+            face["confidence"] == face["probabilities"][face["emotion"]]
+            and abs(sum(face["probabilities"].values()) - 1) < 1e-3
+        )
         ws.send("not json")
         assert json.loads(ws.recv(5))["error"]["code"] == "bad_json"
         ws.send(as_text(portrait()))
@@ -55,10 +62,12 @@ def test_old_client_that_names_the_old_protocol(server):
 
 def test_unsure_answers_reach_new_clients_only(server, tmp_path):
     "MIN_CONFIDENCE from the environment: the old API answers as ever, byte for byte."
+
     def old(url):
         with connect(url) as ws:
             ws.send(as_text(portrait()))
             return ws.recv(20)
+
     with ServerProcess(tmp_path, MIN_CONFIDENCE="1") as strict:
         assert old(strict.ws) == old(server.ws)
         with connect(strict.ws, subprotocols=["emotion.v2"]) as ws:
@@ -66,7 +75,11 @@ def test_unsure_answers_reach_new_clients_only(server, tmp_path):
             ws.send(portrait())
             validate(answer := json.loads(ws.recv(20)), schema_of("AnswerV2"))
         [face] = answer["results"]
-        assert face["emotion"] == "uncertain" and list(face["probabilities"]) == CLASSES and face["confidence"] == max(face["probabilities"].values())
+        assert (
+            face["emotion"] == "uncertain"
+            and list(face["probabilities"]) == CLASSES
+            and face["confidence"] == max(face["probabilities"].values())
+        )
 
 
 def test_connections_have_faces_of_their_own(server):
@@ -74,10 +87,12 @@ def test_connections_have_faces_of_their_own(server):
     pictures = {"a": portrait(), "b": pair(), "c": portrait()}
     sockets = {name: connect(server.ws, subprotocols=["emotion.v2"]) for name in pictures}
     with sockets["a"], sockets["b"], sockets["c"]:
-        for ws in sockets.values(): validate(json.loads(ws.recv(5)), schema_of("Hello"))
+        for ws in sockets.values():
+            validate(json.loads(ws.recv(5)), schema_of("Hello"))
         seen = {name: [] for name in pictures}
         for n in range(1, 6):
-            for name, ws in sockets.items(): ws.send(as_text(pictures[name], id=f"{name}{n}"))
+            for name, ws in sockets.items():
+                ws.send(as_text(pictures[name], id=f"{name}{n}"))
             for name, ws in sockets.items():
                 validate(answer := json.loads(ws.recv(20)), schema_of("AnswerV2"))
                 assert (answer["id"], answer["seq"], answer["dropped"]) == (f"{name}{n}", n, 0)
@@ -90,14 +105,17 @@ def test_latest_frame_wins(server):
     "A hundred frames at once: an answer to the last one, most were dropped, and the server says how many."
     with connect(server.ws, subprotocols=["emotion.v2"]) as ws:
         ws.recv(5)
-        for _ in range(100): ws.send(portrait())
+        for _ in range(100):
+            ws.send(portrait())
         answers = []
-        while not answers or answers[-1]["seq"] < 100: answers.append(json.loads(ws.recv(20)))
+        while not answers or answers[-1]["seq"] < 100:
+            answers.append(json.loads(ws.recv(20)))
     assert len(answers) + answers[-1]["dropped"] == 100 and answers[-1]["dropped"] > 50
 
 
 def test_healthz_under_load(server):
     "A look at the health does not stand in the queue behind the frames: it takes about as long as a frame does alone."
+
     def seconds(call) -> float:
         start = time.perf_counter()
         call()
@@ -108,7 +126,8 @@ def test_healthz_under_load(server):
         times = []
         for _ in range(20):
             for ws in (a, b):
-                for _ in range(3): ws.send(portrait())
+                for _ in range(3):
+                    ws.send(portrait())
             times.append(seconds(lambda: fetch(server.url + "/healthz")))
         assert fetch(server.url + "/healthz")[0] == 200
     print(f"\na frame alone {alone * 1e3:.1f} ms, the health under load {sorted(times)[10] * 1e3:.1f} ms")
@@ -121,21 +140,37 @@ def test_our_client(server):
             answers = [await client.ask(portrait()) for _ in range(3)]
             assert client.hello["class_names"] == CLASSES
         return answers
+
     answers = asyncio.run(talk())
     assert [a["seq"] for a in answers] == [1, 2, 3] and answers[0]["results"][0]["emotion"] == "happy"
 
 
 def test_pages_and_headers(server):
     import urllib.request
-    for path in ("/", "/static/app.js", "/docs", "/static-offline-docs/swagger-ui-bundle.js", "/openapi.json", "/asyncapi.json", "/model-card", "/nothing"):
+
+    for path in (
+        "/",
+        "/static/app.js",
+        "/docs",
+        "/static-offline-docs/swagger-ui-bundle.js",
+        "/openapi.json",
+        "/asyncapi.json",
+        "/model-card",
+        "/nothing",
+    ):
         try:
             answer = urllib.request.urlopen(server.url + path)
         except urllib.error.HTTPError as e:
             answer = e
-        assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["X-Frame-Options"] == "DENY", path
+        assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["X-Frame-Options"] == "DENY", (
+            path
+        )
         assert "default-src" in answer.headers["Content-Security-Policy"] and "server" not in answer.headers, path
         body = answer.read().decode()
-        if path in ("/", "/docs"): assert not re.findall(r"(?:src|href)=[\"'](?:https?:)?//", body), f"{path} loads something from another host"
+        if path in ("/", "/docs"):
+            assert not re.findall(r"(?:src|href)=[\"'](?:https?:)?//", body), (
+                f"{path} loads something from another host"
+            )
 
 
 def test_ready_without_tensorflow(tmp_path):
@@ -156,19 +191,53 @@ def test_start_and_memory(tmp_path):
             ws.recv(20)
         print(f"\nready after {server.ready_s:.1f} s, {server.memory_mb():.0f} MB after the first answer")
         assert server.memory_mb() < 400
-        assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - face_emotion\.serve - INFO - Frame received\. Faces detected: 1$", server.log(), re.M)
+        assert re.search(
+            r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - face_emotion\.serve - INFO - Frame received\. Faces detected: 1$",
+            server.log(),
+            re.M,
+        )
 
 
 def test_port_in_use(server):
-    done = subprocess.run([sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(server.port)], cwd=server.folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and f"Cannot serve on 127.0.0.1:{server.port}" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(server.port)],
+        cwd=server.folder,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (
+        done.returncode == 1
+        and f"Cannot serve on 127.0.0.1:{server.port}" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_https(tmp_path):
     "With a certificate, as cameras need it off localhost."
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     try:
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "1",
+                "-subj",
+                "/CN=localhost",
+                "-keyout",
+                key,
+                "-out",
+                certificate,
+            ],
+            check=True,
+            capture_output=True,
+        )
     except FileNotFoundError:
         pytest.skip("openssl is not installed")
     context = ssl.create_default_context(cafile=str(certificate))
@@ -178,5 +247,3 @@ def test_https(tmp_path):
         with connect(server.ws.replace("ws:", "wss:"), ssl=context, origin=server.url.replace("http", "https")) as ws:
             ws.send(portrait())
             assert json.loads(ws.recv(20))["results"]
-
-

@@ -1,4 +1,5 @@
 "Training as a process: killed in each stage, interrupted, out of room, on two devices, on another backend."
+
 import errno
 import json
 import os
@@ -15,7 +16,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("happy", "sad", "neutral", "embarrassed", "anxiety")
-SETTINGS = {"BACKBONE": "MobileNetV3Small", "IMG_SIZE": "64", "BATCH_SIZE": "10", "EMA_DECAY": "0.5", "DROPOUT_RATE": "0", "LEARNING_RATE_FINETUNE": "0.0001"}
+SETTINGS = {
+    "BACKBONE": "MobileNetV3Small",
+    "IMG_SIZE": "64",
+    "BATCH_SIZE": "10",
+    "EMA_DECAY": "0.5",
+    "DROPOUT_RATE": "0",
+    "LEARNING_RATE_FINETUNE": "0.0001",
+}
 
 
 def _hear_ctrl_c():
@@ -27,10 +35,11 @@ def _hear_ctrl_c():
 def faces(tmp_path_factory):
     "Twelve pictures a class that a network can tell apart: a portrait in five shades."
     from skimage.data import astronaut
+
     folder, rng = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
     for i in range(60):
         x, y = 168 + rng.integers(-6, 7), 68 + rng.integers(-6, 7)
-        face = cv2.resize(astronaut()[y:y + 114, x:x + 114], (64, 64)) * (0.3 + 0.25 * (i % 5))
+        face = cv2.resize(astronaut()[y : y + 114, x : x + 114], (64, 64)) * (0.3 + 0.25 * (i % 5))
         path = folder / CLASSES[i % 5] / f"{i:02}.png"
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), np.clip(face, 0, 255).astype(np.uint8)[..., ::-1])
@@ -40,9 +49,13 @@ def faces(tmp_path_factory):
 def two_convolutions(input_shape, **ignored):
     "A backbone that trains in no time, for what does not depend on the backbone."
     import keras
+
     image = keras.Input(input_shape)
     x = keras.layers.Rescaling(1 / 127.5, -1)(image)
-    for filters in (8, 16): x = keras.layers.ReLU()(keras.layers.BatchNormalization()(keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)))
+    for filters in (8, 16):
+        x = keras.layers.ReLU()(
+            keras.layers.BatchNormalization()(keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x))
+        )
     return keras.Model(image, x)
 
 
@@ -50,18 +63,44 @@ def two_convolutions(input_shape, **ignored):
 def small(monkeypatch):
     "The name of that backbone."
     from face_emotion.model import BACKBONES
+
     monkeypatch.setitem(BACKBONES, "TwoConvolutions", two_convolutions)
     return "TwoConvolutions"
 
 
 def start(faces, out, *args, cwd, **env):
-    command = [sys.executable, "-m", "face_emotion.train", "--data", str(faces), "--out", str(out), "--weights", "none", "--formats", ".keras",
-               "--epochs-head", "2", "--epochs-finetune", "3", *args]
+    command = [
+        sys.executable,
+        "-m",
+        "face_emotion.train",
+        "--data",
+        str(faces),
+        "--out",
+        str(out),
+        "--weights",
+        "none",
+        "--formats",
+        ".keras",
+        "--epochs-head",
+        "2",
+        "--epochs-finetune",
+        "3",
+        *args,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **SETTINGS, **env}
-    return subprocess.Popen(preexec_fn=_hear_ctrl_c, args=command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        preexec_fn=_hear_ctrl_c,
+        args=command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
-def history(out): return pd.read_csv(out / "emotion_classifier_5_classes_history.csv")
+def history(out):
+    return pd.read_csv(out / "emotion_classifier_5_classes_history.csv")
 
 
 def epochs_done(out):
@@ -82,7 +121,7 @@ def wait_for(process, out, epochs, seconds=240):
 @pytest.mark.timeout(900)
 def test_killed_in_each_stage_and_resumed(faces, tmp_path):
     out, arguments, best = tmp_path / "models", (), np.inf
-    for epochs in (1, 2, 3, 4):                                # in the head, then in each stage of fine-tuning
+    for epochs in (1, 2, 3, 4):  # in the head, then in each stage of fine-tuning
         process = start(faces, out, *arguments, cwd=tmp_path)
         wait_for(process, out, epochs)
         process.send_signal(signal.SIGKILL)
@@ -90,7 +129,7 @@ def test_killed_in_each_stage_and_resumed(faces, tmp_path):
         process.stdout.close()
         state = json.loads((out / "training" / "state.json").read_text())
         assert (out / "training" / state["weights"]).exists() and (out / "training" / state["best"]["file"]).exists()
-        assert state["best"]["loss"] <= best                   # the best metric is kept
+        assert state["best"]["loss"] <= best  # the best metric is kept
         best, arguments = state["best"]["loss"], ("--resume",)
     process = start(faces, out, "--resume", cwd=tmp_path)
     text, _ = process.communicate(timeout=400)
@@ -99,7 +138,9 @@ def test_killed_in_each_stage_and_resumed(faces, tmp_path):
     assert h["epoch"].tolist() == [1, 2, 3, 4, 5]
     assert h["stage"].tolist() == ["head", "head", "finetune1", "finetune2", "finetune3"]
     metadata = json.loads((out / "emotion_classifier_5_classes.json").read_text())
-    assert metadata["metrics"]["validation"]["best"]["loss"] == pytest.approx(min(h["val_loss"].min(), h["ema_val_loss"].min()))
+    assert metadata["metrics"]["validation"]["best"]["loss"] == pytest.approx(
+        min(h["val_loss"].min(), h["ema_val_loss"].min())
+    )
     assert metadata["metrics"]["validation"]["best"]["loss"] <= best + 1e-9
 
 
@@ -121,16 +162,21 @@ def test_ctrl_c_keeps_the_best_and_can_be_resumed(faces, tmp_path):
 @pytest.mark.timeout(600)
 def test_full_disk_keeps_the_best_model(faces, small, tmp_path, monkeypatch):
     from face_emotion import train as module
-    from face_emotion.config import load_settings
-    from face_emotion.dataset import load_data
-    from face_emotion.model import load_artefact
-    settings = load_settings(None, img_size=64, batch_size=10, epochs_head=3, epochs_finetune=0, backbone=small, ema_decay=0.0)
+    from face_emotion.core.config import load_settings
+    from face_emotion.data.sources import load_data
+    from face_emotion.learning.export import load_artefact
+
+    settings = load_settings(
+        None, img_size=64, batch_size=10, epochs_head=3, epochs_finetune=0, backbone=small, ema_decay=0.0
+    )
     data, write, calls = load_data(faces), module.Store.write, []
 
     def full(self, state):
         calls.append(state)
-        if len(calls) == 2: raise OSError(errno.ENOSPC, "No space left on device")
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
         write(self, state)
+
     monkeypatch.setattr(module.Store, "write", full)
     result = module.train(data, tmp_path, settings, None, formats=(".keras",))
     assert result.status == "disk" and "is full" in result.message and "Make room and give --resume" in result.message
@@ -138,22 +184,50 @@ def test_full_disk_keeps_the_best_model(faces, small, tmp_path, monkeypatch):
     monkeypatch.setattr(module.Store, "write", write)
     again = module.train(data, tmp_path, settings, None, resume=True, formats=(".keras",))
     assert again.status == "finished" and again.history["epoch"].tolist() == [1, 2, 3]
-    monkeypatch.setattr(module, "save_artefact", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(
+        module, "save_artefact", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
+    )
     nowhere = module.train(data, tmp_path, settings, None, resume=True)
     assert nowhere.status == "disk" and nowhere.artefact is None and "no room to export" in nowhere.message
 
 
 @pytest.mark.timeout(600)
 def test_nan_keeps_the_best_model_and_a_stuck_rate_falls(faces, small, tmp_path):
-    from face_emotion.config import load_settings
-    from face_emotion.dataset import load_data
+    from face_emotion.core.config import load_settings
+    from face_emotion.data.sources import load_data
     from face_emotion.train import train
+
     data, common = load_data(faces), dict(img_size=64, batch_size=10, backbone=small, ema_decay=0.0)
-    nan = train(data, tmp_path / "nan", load_settings(None, epochs_head=1, epochs_finetune=1, learning_rate_finetune=1e30, **common), None, formats=(".keras",))
+    nan = train(
+        data,
+        tmp_path / "nan",
+        load_settings(None, epochs_head=1, epochs_finetune=1, learning_rate_finetune=1e30, **common),
+        None,
+        formats=(".keras",),
+    )
     assert nan.status == "nan" and "Lower LEARNING_RATE" in nan.message and nan.artefact is not None
-    none = train(data, tmp_path / "none", load_settings(None, epochs_head=1, epochs_finetune=0, learning_rate_head=1e38, **common), None)
+    none = train(
+        data,
+        tmp_path / "none",
+        load_settings(None, epochs_head=1, epochs_finetune=0, learning_rate_head=1e38, **common),
+        None,
+    )
     assert none.status in ("nan", "finished") and (none.artefact is not None or "Not one epoch" in none.message)
-    still = train(data, tmp_path / "stuck", load_settings(None, epochs_head=9, epochs_finetune=0, learning_rate_head=1e-9, early_stopping_patience=5, reduce_lr_patience=2, **common), None, formats=(".keras",))
+    still = train(
+        data,
+        tmp_path / "stuck",
+        load_settings(
+            None,
+            epochs_head=9,
+            epochs_finetune=0,
+            learning_rate_head=1e-9,
+            early_stopping_patience=5,
+            reduce_lr_patience=2,
+            **common,
+        ),
+        None,
+        formats=(".keras",),
+    )
     assert len(still.history) < 9 and still.history["learning_rate"].iloc[-1] <= 0.5e-9
 
 
@@ -161,8 +235,8 @@ TWO_CPUS = """
 import sys, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from face_emotion.config import load_settings
-from face_emotion.dataset import load_data
+from face_emotion.core.config import load_settings
+from face_emotion.data.sources import load_data
 from face_emotion.train import train
 s = load_settings(None, img_size=64, batch_size=10, epochs_head=1, epochs_finetune=1, backbone="MobileNetV3Small", ema_decay=0.5)
 r = train(load_data(sys.argv[1]), sys.argv[2], s, None, formats=(".keras",), devices=["CPU:0", "CPU:1"])
@@ -171,8 +245,14 @@ print(r.status, r.history["stage"].tolist(), tf.config.list_logical_devices("CPU
 
 
 def run(code, *args, cwd, **env):
-    return subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **env},
-                          capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **env},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
 
 
 @pytest.mark.timeout(600)
@@ -183,11 +263,13 @@ def test_mirrored_on_two_devices(faces, tmp_path):
 
 TWO_STEPS = """
 import sys, json, numpy as np, keras
-from face_emotion.config import load_settings
-from face_emotion.dataset import Batches, load_data
+from face_emotion.core.config import load_settings
+from face_emotion.data.batches import Batches
+from face_emotion.data.sources import load_data
 from face_emotion.model import build_model
 from face_emotion.augment import Mixer, make_augment
-from face_emotion.train import Stage, compile_for, current_rate
+from face_emotion.learning.schedule import Stage, current_rate
+from face_emotion.train import compile_for
 s = load_settings(None, img_size=64, batch_size=10, backbone="MobileNetV3Small", dropout_rate=0.0)
 data = load_data(sys.argv[1])["train"]
 model = build_model(s.backbone, s.class_names, 64, 0.0)
@@ -209,7 +291,9 @@ def test_two_steps_agree_between_tensorflow_and_jax(faces, tmp_path):
     pytest.importorskip("jax")
     found = []
     for backend, extra in (("tensorflow", ()), ("jax", ("load",))):
-        done = run(TWO_STEPS, faces, tmp_path / "w.npz", *extra, cwd=tmp_path, KERAS_BACKEND=backend, JAX_PLATFORMS="cpu")
+        done = run(
+            TWO_STEPS, faces, tmp_path / "w.npz", *extra, cwd=tmp_path, KERAS_BACKEND=backend, JAX_PLATFORMS="cpu"
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         found.append(json.loads(done.stdout.strip().splitlines()[-1]))
     assert [f["backend"] for f in found] == ["tensorflow", "jax"]
@@ -218,6 +302,16 @@ def test_two_steps_agree_between_tensorflow_and_jax(faces, tmp_path):
 
 
 def test_command_says_what_is_wrong(tmp_path):
-    for args, code, word in (((str(tmp_path / "nowhere"),), 1, "does not exist"), ((str(tmp_path),), 1, "this folder is missing")):
-        done = subprocess.run([sys.executable, "-m", "face_emotion.train", "--data", *args], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+    for args, code, word in (
+        ((str(tmp_path / "nowhere"),), 1, "does not exist"),
+        ((str(tmp_path),), 1, "this folder is missing"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "face_emotion.train", "--data", *args],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == code and word in done.stderr and "Traceback" not in done.stderr

@@ -19,7 +19,7 @@ WAIT_MS = 60_000
 CELLS = [
     "from face_emotion.webcam import Webcam\nw = Webcam(lang='en')\nw",
     "import sys\nprint(f'SNAPSHOT {w.snapshot.frame.shape} {w.snapshot.results.emotion.tolist()} HISTORY {len(w.history) > 20} "
-    "TF {\"tensorflow\" in sys.modules} RUNNING {w.running} PASSED {w.passed_over}')",
+    'TF {"tensorflow" in sys.modules} RUNNING {w.running} PASSED {w.passed_over}\')',
 ]
 
 
@@ -27,12 +27,31 @@ CELLS = [
 def lab(tmp_path_factory):
     "A JupyterLab of its own, with one notebook; yields its address."
     folder, port = tmp_path_factory.mktemp("lab"), free_port()
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS],
-                                        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(c) for c in CELLS],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
     nbformat.write(notebook, folder / "webcam.ipynb")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_DATA_DIR": str(folder / "data"), "HOME": str(folder)}
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=test", "--allow-root",
-               "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "HOME": str(folder),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--IdentityProvider.token=test",
+        "--allow-root",
+        "--LabApp.news_url=",
+        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+    ]
     with open(folder / "lab.txt", "wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
     try:
@@ -70,13 +89,16 @@ def notebook(lab, browser):
         return page
 
     yield open_notebook
-    for context in contexts: context.close()
+    for context in contexts:
+        context.close()
 
 
 def run_cell(page, number):
     cell = page.locator(".jp-Notebook .jp-Cell").nth(number)
     cell.locator(".cm-content").click(timeout=WAIT_MS)
-    expect(page.locator(".jp-Notebook-ExecutionIndicator").first).to_have_attribute("data-status", "idle", timeout=WAIT_MS)
+    expect(page.locator(".jp-Notebook-ExecutionIndicator").first).to_have_attribute(
+        "data-status", "idle", timeout=WAIT_MS
+    )
     page.keyboard.press("Control+Enter")
 
 
@@ -120,7 +142,9 @@ def test_live_snapshot_stop_rerun_restart(notebook, tmp_path):
     expect(page.locator(".fe-status")).to_contain_text("Snapshot taken", timeout=WAIT_MS)
     run_cell(page, 1)
     output = page.locator(".jp-Cell").nth(1).locator(".jp-OutputArea-output")
-    expect(output).to_contain_text("SNAPSHOT (480, 640, 3) ['happy'] HISTORY True TF False RUNNING True", timeout=WAIT_MS)
+    expect(output).to_contain_text(
+        "SNAPSHOT (480, 640, 3) ['happy'] HISTORY True TF False RUNNING True", timeout=WAIT_MS
+    )
     print(output.inner_text())
 
     page.locator(".fe-start").click()
@@ -144,8 +168,11 @@ def test_live_snapshot_stop_rerun_restart(notebook, tmp_path):
 
 
 ERRORS = {
-    "NotFoundError": "found no camera", "NotAllowedError": "was refused", "NotReadableError": "in use by another program",
-    "TypeError": "did not start: odd", "insecure": "https:// or localhost",
+    "NotFoundError": "found no camera",
+    "NotAllowedError": "was refused",
+    "NotReadableError": "in use by another program",
+    "TypeError": "did not start: odd",
+    "insecure": "https:// or localhost",
 }
 BREAK_CAMERA = """(name) => {
     if (name === 'insecure') Object.defineProperty(window, 'isSecureContext', { value: false, configurable: true });
