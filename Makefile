@@ -1,4 +1,4 @@
-# The two commands of the README: make serve, make test. PYTHON=/path/to/python3.11 picks the interpreter.
+# The README's two commands are `make serve` and `make test`. PYTHON=/path/to/python3.11 chooses the interpreter.
 .PHONY: install serve test check bench lab docs lock hooks clean
 PY := .venv/bin/python
 
@@ -12,7 +12,7 @@ install:   ## install everything: training, notebooks, tests
 test: install   ## run every test: the notebooks and tests/
 	@$(PY) scripts/test.py
 
-check: install  ## notebooks clean, library and README in sync, imports downwards, lint
+check: install  ## notebooks clean, library and README in sync, import order, lint and format
 	@$(PY) scripts/check.py
 
 bench: install  ## measure serving, training input and preprocessing on this machine
@@ -21,14 +21,14 @@ bench: install  ## measure serving, training input and preprocessing on this mac
 lab: install    ## open the notebooks in JupyterLab
 	@.venv/bin/jupyter lab nbs
 
-docs: install   ## render the site into _docs/
+docs: install   ## build the documentation site in _docs/
 	@$(PY) scripts/make_docs.py
 
-lock:           ## resolve requirements/*.txt anew (needs uv)
+lock:           ## resolve requirements/*.txt again (needs uv)
 	@python3 scripts/lock.py
 
 hooks: install  ## git hooks that keep notebooks clean
 	@.venv/bin/nbdev_install_hooks
 
-clean:          ## remove what can be made again, but not models/, reports/ and dataset_crop/
+clean:          ## remove what can be rebuilt; models/, reports/ and dataset_crop/ stay
 	rm -rf .venv _docs _proc build dist *.egg-info .pytest_cache .ruff_cache

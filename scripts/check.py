@@ -11,8 +11,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 MAX_NOTEBOOK, MAX_BINARIES = 300 * 1024, 30 * 1024 * 1024
+TEXT = (".py", ".md", ".txt", ".ini", ".ipynb", ".yml", ".sh", ".toml")
 HOSTS = re.compile(
     "|".join([r"pypi\.org/" + "simple", "files" + r"\.pythonhosted", "registry" + r"\.npmjs", "deb" + r"\.debian\.org"])
+)
+PROGRAMS = (
+    ["-m", "ruff", "check", "."],
+    ["-m", "ruff", "format", "--check", "."],
+    ["scripts/make_readme.py", "--check"],
 )
 
 
@@ -24,78 +30,64 @@ def tracked() -> list[Path]:
 
 def drift(files: list[Path]) -> list[str]:
     "What nbdev_clean and nbdev_export would change, tried in a copy."
-    with tempfile.TemporaryDirectory() as d:
-        copy = Path(d)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
         for f in files:
             (copy / f).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / f, copy / f, follow_symlinks=False)
         for command in ("nbdev_clean", "nbdev_export"):
             subprocess.run([BIN / command], cwd=copy, check=True, capture_output=True)
-        changed = [
-            f for f in files if f.suffix in (".ipynb", ".py") and not filecmp.cmp(ROOT / f, copy / f, shallow=False)
-        ]
-        changed += [
-            p.relative_to(copy)
-            for p in (copy / "face_emotion").glob("*.py")
-            if not (ROOT / p.relative_to(copy)).exists()
-        ]
+        sources = [f for f in files if f.suffix in (".ipynb", ".py")]
+        changed = [f for f in sources if not filecmp.cmp(ROOT / f, copy / f, shallow=False)]
+        made = [p.relative_to(copy) for p in (copy / "face_emotion").rglob("*.py")]
+        changed += [p for p in made if not (ROOT / p).exists()]
     return [f"{f} is not clean or not in sync: run nbdev_clean and nbdev_export" for f in changed]
 
 
 def leftovers(files: list[Path]) -> list[str]:
-    "Modules whose notebook is gone."
-    sources = "\n".join((ROOT / f).read_text(encoding="utf-8") for f in files if f.suffix == ".ipynb")
-    modules = [
-        f for f in files if f.parent == Path("face_emotion") and f.suffix == ".py" and not f.stem.startswith("_")
-    ]
-    return [
-        f"{f} has no notebook: remove it"
-        for f in modules
-        if f'#| default_exp {f.stem}"' not in sources and f"#| default_exp {f.stem}\\n" not in sources
-    ]
+    "Exported modules whose notebook is gone."
+    problems = []
+    for f in files:
+        if f.parts[0] != "face_emotion" or f.suffix != ".py":
+            continue
+        source = re.search(r"File to edit: (\S+\.ipynb)", (ROOT / f).read_text(encoding="utf-8"))
+        if source and not (ROOT / f.parent / source[1]).exists():
+            problems.append(f"{f} has no notebook any more: remove it")
+    return problems
 
 
 def sizes(files: list[Path]) -> list[str]:
     "Notebooks and binaries that are too large."
     size = {f: (ROOT / f).stat().st_size for f in files}
-    out = [
-        f"{f} has {s // 1024} KB, 300 are allowed: make its pictures smaller"
-        for f, s in size.items()
-        if f.suffix == ".ipynb" and s > MAX_NOTEBOOK
-    ]
-    binaries = sum(s for f, s in size.items() if s > 1024 * 1024)
-    return out + ([f"large files have {binaries >> 20} MB together, 30 are allowed"] if binaries > MAX_BINARIES else [])
+    large = [f for f, s in size.items() if f.suffix == ".ipynb" and s > MAX_NOTEBOOK]
+    out = [f"{f} has {size[f] // 1024} KB, 300 are allowed: make its pictures smaller" for f in large]
+    binaries = sum(s for s in size.values() if s > 1024 * 1024)
+    if binaries > MAX_BINARIES:
+        out.append(f"large files have {binaries >> 20} MB together, 30 are allowed")
+    return out
 
 
 def texts(files: list[Path]) -> list[str]:
-    "The settings example, and addresses that do not belong into a repository."
-    example = subprocess.run(
-        [sys.executable, "-m", "face_emotion.config", "--example"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    out = (
-        []
-        if (ROOT / ".env.example").read_text(encoding="utf-8") == example
-        else [".env.example is not in sync: run python -m face_emotion.config --example > .env.example"]
-    )
-    text = [f for f in files if f.suffix in (".py", ".md", ".txt", ".ini", ".ipynb", ".yml", ".sh", ".toml")]
-    return out + [
-        f"{f} names a package registry's address" for f in text if HOSTS.search((ROOT / f).read_text(encoding="utf-8"))
-    ]
+    "The settings example, and addresses that do not belong in a repository."
+    command = [sys.executable, "-m", "face_emotion.config", "--example"]
+    example = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    out = [f"{f} names a package registry's address" for f in files if f.suffix in TEXT and HOSTS.search(_read(f))]
+    if _read(Path(".env.example")) != example:
+        out.append(".env.example is not in sync: run face-emotion config --example > .env.example")
+    return out
+
+
+def _read(path: Path) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
 
 
 def programs() -> list[str]:
-    "Checks that are programs of their own."
-    commands = [
-        [sys.executable, "scripts/check_imports.py"],
-        [sys.executable, "scripts/make_readme.py", "--check"],
-        [sys.executable, "scripts/module_map.py", "--check"],
-        [sys.executable, "-m", "ruff", "check", "."],
-    ]
+    "Checks that are programs of their own: import-linter, ruff, the README."
     out = []
-    for c in commands:
-        done = subprocess.run(c, cwd=ROOT, capture_output=True, text=True)
+    for command in ([BIN / "lint-imports"], *([sys.executable, *arguments] for arguments in PROGRAMS)):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
-            out.append(f"{' '.join(map(str, c[1:]))} failed:\n{done.stdout}{done.stderr}")
+            out.append(f"{' '.join(map(str, command[1:] or ['lint-imports']))} failed:\n{done.stdout}{done.stderr}")
     return out
 
 
@@ -103,9 +95,7 @@ def main() -> int:
     "Print every problem; fail when there is one."
     files = tracked()
     problems = drift(files) + leftovers(files) + sizes(files) + texts(files) + programs()
-    print(
-        "\n".join(problems) or "check: notebooks clean, library and README in sync, imports downwards, lint: all good"
-    )
+    print("\n".join(problems) or "check: notebooks clean, library and README in sync, import order, lint: all good")
     return int(bool(problems))
 
 

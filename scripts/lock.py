@@ -1,4 +1,7 @@
-"""Make the lock files in requirements/ from settings.ini: `make lock` (needs uv). One per layer and Python, for Linux on x86-64, without registry addresses."""
+"""Make the lock files in requirements/ from settings.ini: `make lock` (needs uv).
+
+One per layer and Python, for Linux on x86-64, without registry addresses.
+"""
 
 import subprocess
 import sys
@@ -10,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12")
 # uv ignores upper bounds on Python in a package's metadata, pip does not.
 CONSTRAINTS = "backports-strenum<1.3; python_version >= '3.11'\nbackports-strenum<2; python_version < '3.11'\n"
-# Serving takes nothing from the mediapipe wheel but its model files, so none of its dependencies; and needs no windows.
+# Serving reads only the model files of the mediapipe wheel, so it needs none of its dependencies. It opens no window.
 SERVE_ALONE = ["mediapipe==0.10.21"]
 HEADLESS = {"opencv-python": "opencv-python-headless"}
 
@@ -25,9 +28,10 @@ def layers() -> dict[str, list[str]]:
         if k.endswith("requirements")
     }
     base = lines.pop("requirements")
-    serve = [
-        HEADLESS.get(r.split("=")[0], r.split("=")[0]) + r[len(r.split("=")[0]) :] for r in base if r not in SERVE_ALONE
-    ]
+    serve = []
+    for requirement in (r for r in base if r not in SERVE_ALONE):
+        name, equals, version = requirement.partition("==")
+        serve.append(HEADLESS.get(name, name) + equals + version)
     return {"all": base + sum(lines.values(), []) + ["setuptools", "wheel"], "serve": serve + ["setuptools", "wheel"]}
 
 
@@ -37,19 +41,8 @@ def compile_lock(requirements: list[str], python: str, constraints: str) -> str:
         source, limits = Path(d) / "in.txt", Path(d) / "limits.txt"
         source.write_text("\n".join(requirements))
         limits.write_text(constraints)
-        command = [
-            "uv",
-            "pip",
-            "compile",
-            "-q",
-            "--no-header",
-            "--no-annotate",
-            "--python-version",
-            python,
-            "-c",
-            str(limits),
-            str(source),
-        ]
+        options = ["-q", "--no-header", "--no-annotate", "--python-version", python, "-c", str(limits)]
+        command = ["uv", "pip", "compile", *options, str(source)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

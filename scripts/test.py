@@ -1,4 +1,4 @@
-"""Run every test: the asserts of the notebooks (nbdev_test) and tests/ (pytest). The last line is `N passed, N failed[, N skipped]`."""
+"""Run every test: notebooks (nbdev_test) and tests/ (pytest). The last line is `N passed, N failed`."""
 
 import os
 import subprocess
@@ -6,56 +6,74 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+APART = ("essays",)  # folders of nbs/ whose notebooks need data that a clone lacks
+FIRST = (
+    "04_train",
+    "03_model",
+    "08_robustness",
+    "05_evaluate",
+    "00_tour",
+)  # the slowest, so that none is left for last
+WORKERS = max(2, min(8, os.cpu_count() or 2))
 
 
-def run_notebook(path: Path, env: dict) -> bool:
-    "Run one notebook's cells as nbdev does; print its time, and its output if it failed."
+def notebooks() -> list[Path]:
+    "The notebooks to test, the slowest first."
+    found = [p for p in (ROOT / "nbs").rglob("*.ipynb") if not {*APART, ".ipynb_checkpoints"} & set(p.parts)]
+    return sorted(found, key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else len(FIRST), str(p)))
+
+
+def run_notebook(path: Path, env: dict[str, str]) -> tuple[bool, float]:
+    "Run the cells of one notebook as nbdev does; print its time, and its output if it failed."
     start = time.monotonic()
-    done = subprocess.run(
-        [BIN / "nbdev_test", "--path", path, "--n_workers", "0"], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    ok = done.returncode == 0
-    print(f"{'ok  ' if ok else 'FAIL'} {time.monotonic() - start:6.1f} s  {path.name}", flush=True)
-    if not ok:
+    command = [BIN / "nbdev_test", "--path", path, "--n_workers", "0"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    passed, seconds = done.returncode == 0, time.monotonic() - start
+    print(f"{'ok  ' if passed else 'FAIL'} {seconds:6.1f} s  {path.relative_to(ROOT)}", flush=True)
+    if not passed:
         print(done.stdout, done.stderr, sep="\n", flush=True)
-    return ok
+    return passed, seconds
 
 
-def run_pytest(env: dict) -> tuple[int, int, int]:
-    "Run tests/; returns passed, failed and skipped."
-    with tempfile.TemporaryDirectory() as d:
-        report = Path(d) / "report.xml"
-        code = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-rs", "--durations=8", f"--junitxml={report}", "tests"],
-            cwd=ROOT,
-            env=env,
-        ).returncode
+def run_pytest(env: dict[str, str]) -> tuple[int, int, int]:
+    "Run tests/ on all cores, a file at a time; returns how many passed, failed and were skipped."
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        options = [
+            "-q",
+            "-rs",
+            "--durations=12",
+            f"--numprocesses={WORKERS}",
+            "--dist=loadfile",
+            f"--junitxml={report}",
+        ]
+        code = subprocess.run([sys.executable, "-m", "pytest", *options, "tests"], cwd=ROOT, env=env).returncode
         if not report.exists():
             return 0, 1, 0
         suite = next(ET.parse(report).getroot().iter("testsuite"))
-    total, failed, skipped = (
-        sum(int(suite.get(k, 0)) for k in keys) for keys in (("tests",), ("failures", "errors"), ("skipped",))
-    )
+    total, failures, errors, skipped = (int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped"))
+    failed = failures + errors
     return total - failed - skipped, max(failed, int(code not in (0, 5))), skipped
 
 
 def main() -> int:
     "Run all, count, and fail when a test failed or none ran."
-    env = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "MPLBACKEND": "agg",
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-    }
-    notebooks = [run_notebook(p, env) for p in sorted((ROOT / "nbs").glob("*.ipynb"))]
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "PATH": path}
+    start = time.monotonic()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        results = list(pool.map(lambda p: run_notebook(p, env), notebooks()))
+    good = sum(passed for passed, _ in results)
+    between = time.monotonic()
     passed, failed, skipped = run_pytest(env)
-    passed, failed = passed + sum(notebooks), failed + len(notebooks) - sum(notebooks)
-    print(f"{passed} passed, {failed} failed" + f", {skipped} skipped" * bool(skipped))
+    print(f"notebooks {between - start:.0f} s, tests {time.monotonic() - between:.0f} s, {WORKERS} workers")
+    passed, failed = passed + good, failed + len(results) - good
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return int(failed > 0 or passed == 0)
 
 
