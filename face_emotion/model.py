@@ -17,7 +17,7 @@ import numpy as np
 
 from .core.artefact import Artefact, Metadata, ModelError
 from .core.config import BUNDLED_MODEL, DEFAULT_CLASS_NAMES
-from .learning.device import xla
+from .learning.device import xla_mode
 from .learning.export import first_line, FORMATS, save_artefact
 
 # %% ../nbs/03_model.ipynb #ac197e39
@@ -63,7 +63,7 @@ def build_model(
     x = keras.layers.Dropout(dropout_rate, name="dropout")(x)
     outputs = keras.layers.Dense(len(class_names), activation="softmax", dtype="float32", name="probabilities")(x)
     model = keras.Model(inputs, outputs, name=f"emotion_classifier_{len(class_names)}_classes")
-    if not xla():
+    if not xla_mode():
         model.jit_compile = False
     if weights not in (None, "none", "imagenet"):
         load_weights(model, weights)

@@ -26,10 +26,10 @@ from .data.batches import Batches, class_weights, to_tf, validation_tf
 from .data.dataset import DataError, FaceData, from_folders, stratified
 from .data.sources import load_data
 from .learning.checkpoint import Measure, NotFinite, SaveState, State, Store, load_best
-from .learning.device import precision, strategy_for, xla
+from .learning.device import mixed_precision, strategy_scope, xla_mode
 from .learning.export import FORMATS, save_artefact
 from .learning.progress import _watcher, save_curves
-from .learning.schedule import Stage, TrainingError, WarmAdamW, plan
+from .learning.schedule import Stage, TrainingError, WarmAdamW, plan_stages
 from .model import adjust_logits, build_model, freeze_for
 from .preprocess import logger
 
@@ -55,7 +55,7 @@ def compile_for(
         optimizer,
         keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=xla(),
+        jit_compile=xla_mode(),
     )
     model.optimizer.build(model.trainable_variables)
     return model
@@ -185,20 +185,20 @@ def train(
     weights: str | Path | None = "imagenet",  # where the network starts, as for `build_model`
     resume: bool = False,  # go on with the training in `out`
     formats: tuple[str, ...] = FORMATS,  # files of the artefact
-    devices: list[str] | None = None,  # as for `strategy_for`
+    devices: list[str] | None = None,  # as for `strategy_scope`
 ) -> Result:
     "Train in stages and write the artefact. Raises `TrainingError`, `ModelError` or `DataError` when it cannot start."
     settings = settings or get_settings()
     if lacking := {"train", "validation"} - set(data):
         raise TrainingError(f"There is no {' and no '.join(sorted(lacking))} data.")
-    stages, run = plan(settings), _run_of(settings, data, weights)
+    stages, run = plan_stages(settings), _run_of(settings, data, weights)
     store = Store(Path(out), f"emotion_classifier_{len(settings.class_names)}_classes")
     state = _start(store, run, resume)
     make_augment(settings.augment)
     keras.utils.set_random_seed(settings.seed)
     status, why = "finished", ""
     try:
-        with precision(settings), strategy_for(devices):
+        with mixed_precision(settings), strategy_scope(devices):
             if not state.finished:
                 _run_stages(_built(settings, None if state.history else weights), stages, data, settings, store, state)
     except (KeyboardInterrupt, NotFinite, OSError) as e:

@@ -27,7 +27,7 @@ import numpy as np
 from .. import __version__
 
 from ..core.artefact import Artefact, Metadata, ModelError
-from .device import xla
+from .device import xla_mode
 
 # %% ../../nbs/learning/02_export.ipynb #16103ae8
 FORMATS = (".keras", ".h5", "_savedmodel", ".tflite", "_fp16.tflite", ".onnx")
@@ -250,7 +250,7 @@ class Classifier:
 # %% ../../nbs/learning/02_export.ipynb #ebda0a44
 def _run_keras(path: Path) -> tuple:
     model = keras.models.load_model(path, compile=False)
-    if not xla():
+    if not xla_mode():
         model.jit_compile = False
     return (lambda x: model.predict_on_batch(x)), model
 
