@@ -206,7 +206,7 @@ def parts(frame: bytes) -> dict[str, float]:
     cv2.setNumThreads(1)
     image, predictor = (
         cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR_RGB),
-        Predictor(cores=ThreadBudget(1)),
+        Predictor(budget=ThreadBudget(1)),
     )
     crop, stream = np.zeros((1, *predictor.metadata.input), np.uint8), predictor.stream()
     with mp.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1) as mesh:

@@ -30,8 +30,9 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from face_emotion.core.artefact import Artefact, sha256  # noqa: E402
+from face_emotion.core.artefact import Artefact  # noqa: E402
 from face_emotion.core.config import DEFAULT_CLASS_NAMES  # noqa: E402
+from face_emotion.core.files import sha256  # noqa: E402
 from face_emotion.data.dataset import FaceData, at_most, reframe, stratified
 from face_emotion.data.sources import load_data  # noqa: E402
 from face_emotion.learning.metrics import headline, intervals, per_class  # noqa: E402

@@ -23,9 +23,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from face_emotion.core.image import ImageError
+from face_emotion.core.image import ImageError, decode_image
 from face_emotion.serving.protocol import ERRORS, FrameError, parse_message
-from face_emotion.core.image import decode_frame
 
 MAX_BYTES, MAX_PIXELS = 100_000, 1_000_000
 counts: collections.Counter = collections.Counter()
@@ -40,7 +39,7 @@ def one(message: str | bytes) -> str:
         data, frame_id = parse_message(message, MAX_BYTES)
         assert frame_id is None or isinstance(frame_id, (str, int))
         json.dumps(frame_id).encode()
-        image = decode_frame(data, MAX_PIXELS)
+        image = decode_image(data, MAX_PIXELS)
         assert (
             image.dtype == np.uint8
             and image.ndim == 3

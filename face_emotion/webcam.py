@@ -25,7 +25,7 @@ from .core.config import LABELS_KO, UNCERTAIN, UNCERTAIN_KO, get_settings
 from .core.image import ImageError, decode_image
 from .core.log import get_logger
 from .core.predictor import Predictor
-from .core.results import COLORS, FacePrediction
+from .core.results import FacePrediction, color_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +138,7 @@ class Webcam(anywidget.AnyWidget):
             key=uuid4().hex,
             class_names=names,
             labels_ko={**{c: LABELS_KO.get(c, c) for c in names}, UNCERTAIN: UNCERTAIN_KO},
-            colors=[list(c) for c in COLORS],
+            colors=[list(color_of(c, names)) for c in names],
             **kwargs,
         )
         self._smoothing, self._past, self._frames = smoothing, deque(maxlen=history), _Newest(self._answer)

@@ -146,7 +146,7 @@ def test_detector_that_raises(monkeypatch):
 def test_worker_that_hangs(monkeypatch):
     hangs, release = threading.Event(), threading.Event()
     with ThreadedServer(frame_timeout=1.0) as server, server.connect() as victim, server.connect() as other:
-        monkeypatch.setattr("face_emotion.serve.decode_frame", lambda *_: hangs.set() or release.wait(60))
+        monkeypatch.setattr("face_emotion.serving.workers.decode_image", lambda *_: hangs.set() or release.wait(60))
         victim.send(portrait())
         assert hangs.wait(20)
         monkeypatch.undo()
@@ -163,7 +163,7 @@ def test_worker_that_hangs(monkeypatch):
 def test_upload_whose_worker_hangs(monkeypatch):
     release = threading.Event()
     with ThreadedServer(frame_timeout=1.0) as server:
-        monkeypatch.setattr("face_emotion.serve.decode_frame", lambda *_: release.wait(30))
+        monkeypatch.setattr("face_emotion.serving.workers.decode_image", lambda *_: release.wait(30))
         status, body = fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")
         assert (status, json.loads(body)["error"]["code"]) == (503, "worker_lost")
         monkeypatch.undo()

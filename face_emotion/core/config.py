@@ -4,29 +4,21 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_CLASS_NAMES', 'LABELS_KO', 'UNCERTAIN', 'UNCERTAIN_KO', 'BUNDLED_MODEL', 'TrainingSettings', 'Settings',
-           'SettingsError', 'load_settings', 'get_settings', 'env_example', 'settings_table', 'settings_or_exit',
-           'main']
+           'SettingsError', 'load_settings', 'get_settings', 'is_expert', 'env_example', 'settings_table',
+           'settings_or_exit', 'main']
 
 # %% ../../nbs/core/00_config.ipynb #02e58f18
 import argparse
 import json
 import re
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
-from typing import Any
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic import SecretStr
-from pydantic import ValidationError
-from pydantic import ValidationInfo
-from pydantic import field_validator
-from pydantic_settings import BaseSettings
-from pydantic_settings import NoDecode
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 # %% ../../nbs/core/00_config.ipynb #d08d96ea
 DEFAULT_CLASS_NAMES = ("happy", "sad", "neutral", "embarrassed", "anxiety")
@@ -46,78 +38,79 @@ UNCERTAIN, UNCERTAIN_KO = "uncertain", "불확실"  # what is answered below MIN
 BUNDLED_MODEL = Path(str(resources.files("face_emotion"))) / "assets" / "emotion_classifier_5_classes"
 
 # %% ../../nbs/core/00_config.ipynb #1c90314a
+_Expert = partial(Field, json_schema_extra={"expert": True})  # documented, but few people need to change it
+
+
 class TrainingSettings(BaseSettings):
     "What a model depends on: classes, network, training."
 
     model_config = SettingsConfigDict(env_file_encoding="utf-8", extra="ignore", frozen=True)
 
     class_names: Annotated[tuple[str, ...], NoDecode] = Field(
-        DEFAULT_CLASS_NAMES, description="emotions, comma-separated, in the order of the model's outputs"
+        DEFAULT_CLASS_NAMES, description="emotions, separated by commas, in the order of the model's outputs"
     )
     img_size: int = Field(224, ge=32, le=1024, description="side of the model's input in pixels")
     batch_size: int = Field(32, ge=1, description="images per training step")
-    val_steps: int = Field(500, ge=1, description="validation batches an epoch, when AUTO_STEPS is off")
+    val_steps: int = Field(500, ge=1, description="validation batches per epoch when AUTO_STEPS is off")
     steps_per_epoch_head: int = Field(
-        1000, ge=1, description="steps an epoch of the head stage, when AUTO_STEPS is off"
+        1000, ge=1, description="steps per epoch of the head stage when AUTO_STEPS is off"
     )
     epochs_head: int = Field(6, ge=0, description="epochs with the backbone frozen")
     learning_rate_head: float = Field(3e-4, gt=0, description="peak learning rate of the head stage")
     steps_per_epoch_finetune: int = Field(
-        1000, ge=1, description="steps an epoch of fine-tuning, when AUTO_STEPS is off"
+        1000, ge=1, description="steps per epoch of fine-tuning when AUTO_STEPS is off"
     )
     epochs_finetune: int = Field(42, ge=0, description="epochs of fine-tuning, shared by its stages")
-    first_finetune_stage: int = Field(
-        1,
-        ge=1,
-        le=3,
-        description="where fine-tuning begins: 1 the upper half of the backbone, then 2 three quarters, then 3 all of it",
-    )
     learning_rate_finetune: float = Field(2e-5, gt=0, description="peak learning rate of fine-tuning")
     dropout_rate: float = Field(0.25, ge=0, lt=1, description="dropout before the last layer")
-    weight_decay: float = Field(1e-5, ge=0, description="AdamW's weight decay")
+    weight_decay: float = Field(1e-5, ge=0, description="weight decay of AdamW")
     early_stopping_patience: int = Field(8, ge=1, description="epochs without a better val_loss before a stage ends")
-    reduce_lr_patience: int = Field(3, ge=1, description="epochs without a better val_loss before the rate falls")
-    reduce_lr_factor: float = Field(0.5, gt=0, lt=1, description="what the learning rate is multiplied by then")
+    reduce_lr_patience: int = Field(3, ge=1, description="epochs without a better val_loss before the rate is lowered")
+    reduce_lr_factor: float = Field(0.5, gt=0, lt=1, description="factor by which the learning rate is lowered")
     freeze_bn_mode: Literal["all", "s3", "adaptive", "none"] = Field(
         "all", description="which BatchNormalization layers stay frozen in fine-tuning"
     )
     warmup_ratio: float = Field(
         0.1, ge=0, le=1, description="share of a stage's steps in which the learning rate rises"
     )
-    auto_steps: bool = Field(True, description="take the steps of an epoch from the size of the data set")
+    auto_steps: bool = Field(True, description="take the steps per epoch from the size of the data set")
     disable_mix_in_last_stage: bool = Field(True, description="no MixUp or CutMix in fine-tuning stage 3")
     ema_decay: float = Field(
         0.999, ge=0, lt=1, description="decay of the moving average of the weights, 0 turns it off"
     )
-    mixup_alpha: float = Field(0.2, gt=0, description="MixUp's Beta(alpha, alpha)")
-    cutmix_alpha: float = Field(0.2, gt=0, description="CutMix's Beta(alpha, alpha)")
-    p_mixup: float = Field(0.7, ge=0, le=1, description="probability that a batch is mixed by MixUp")
+    mixup_alpha: float = Field(0.2, gt=0, description="alpha of MixUp's Beta(alpha, alpha)")
+    cutmix_alpha: float = Field(0.2, gt=0, description="alpha of CutMix's Beta(alpha, alpha)")
+    p_mixup: float = Field(0.7, ge=0, le=1, description="probability that MixUp is applied to a batch")
     p_cutmix: float = Field(
-        0.3, ge=0, le=1, description="probability that a batch is mixed by CutMix, at most 1 - P_MIXUP"
+        0.3, ge=0, le=1, description="probability that CutMix is applied to a batch, at most 1 - P_MIXUP"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the loss")
-    backbone: str = Field(
-        "MobileNetV3Large", description="network that turns a face into features, see face_emotion.model.BACKBONES"
+
+    backbone: str = _Expert("MobileNetV3Large", description="backbone network, see face_emotion.model.BACKBONES")
+    lr_schedule: Literal["plateau", "cosine"] = _Expert(
+        "plateau", description="after the warm-up: lower the rate when val_loss stops falling, or follow a cosine"
     )
-    lr_schedule: Literal["plateau", "cosine"] = Field(
-        "plateau", description="after the warm-up: lowered when val_loss stops falling, or along a cosine"
+    class_weights: Literal["sqrt", "balanced", "none"] = _Expert(
+        "sqrt", description="how much more rare classes count in the loss"
     )
-    class_weights: Literal["sqrt", "balanced", "none"] = Field("sqrt", description="how much more rare classes count")
-    logit_adjustment: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the log of the class frequencies that is taken off the logits when training ends",
+    logit_adjustment: float = _Expert(
+        0.0, ge=0, le=1, description="share of the log class frequencies subtracted from the logits after training"
     )
-    bn_momentum: float = Field(0.99, ge=0, lt=1, description="of the BatchNormalization layers that learn")
-    mixed_precision: Literal["auto", "on", "off"] = Field(
-        "auto", description="half precision while training; auto is on with a GPU"
+    first_finetune_stage: int = _Expert(
+        1,
+        ge=1,
+        le=3,
+        description="where fine-tuning starts: 1 trains the last half of the backbone, 2 75%, 3 all of it",
     )
-    augment: dict[str, float] = Field(
-        {}, description='knobs of face_emotion.augment.Augment as JSON, such as {"p_blur": 0.3}'
+    bn_momentum: float = _Expert(0.99, ge=0, lt=1, description="momentum of the BatchNormalization layers that train")
+    mixed_precision: Literal["auto", "on", "off"] = _Expert(
+        "auto", description="train in half precision; auto turns it on with a GPU"
     )
-    cache_images: bool = Field(False, description="keep decoded training pictures in memory")
-    seed: int = Field(0, ge=0, description="of everything random in training")
+    augment: dict[str, float] = _Expert(
+        {}, description='options of face_emotion.augment.Augment as JSON, such as {"p_blur": 0.3}'
+    )
+    cache_images: bool = _Expert(False, description="keep decoded training images in memory")
+    seed: int = _Expert(0, ge=0, description="seed of everything random in training")
 
     @field_validator("class_names", mode="before")
     @classmethod
@@ -128,9 +121,9 @@ class TrainingSettings(BaseSettings):
     @classmethod
     def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(names) < 2 or "" in names or len(set(names)) < len(names):
-            raise ValueError("needs at least two different names without gaps, separated by commas")
+            raise ValueError("needs at least two different names, separated by commas, none of them empty")
         if UNCERTAIN in names:
-            raise ValueError(f"{UNCERTAIN} cannot be a class: it is the answer below MIN_CONFIDENCE")
+            raise ValueError(f"{UNCERTAIN} cannot be a class: it is the label below MIN_CONFIDENCE")
         return names
 
     @field_validator("p_cutmix")
@@ -144,39 +137,45 @@ class TrainingSettings(BaseSettings):
 class Settings(TrainingSettings):
     "Every setting, from arguments, environment variables, `.env` and defaults, in this order."
 
-    data_dir_train: Path = Field(Path("dataset_crop/train"), description="training crops, a folder per class")
-    data_dir_val: Path = Field(Path("dataset_crop/validation"), description="validation crops, a folder per class")
-    server_host: str = Field("localhost", min_length=1, description="address that the server binds")
-    server_port: int = Field(8001, ge=1, le=65535, description="port of the server")
+    data_dir_train: Path = Field(Path("dataset_crop/train"), description="training crops, one folder per class")
+    data_dir_val: Path = Field(Path("dataset_crop/validation"), description="validation crops, one folder per class")
+    server_host: str = Field("localhost", min_length=1, description="address the server listens on")
+    server_port: int = Field(8001, ge=1, le=65535, description="port the server listens on")
     test_mode: Literal["webcam", "image", "video"] = Field("webcam", description="what the local runner reads")
-    input_path: Path | None = Field(None, description="image or video of the local runner")
-    model_path: Path | None = Field(None, description="another model artefact than the bundled one")
+    input_path: Path | None = Field(None, description="image or video for the local runner")
+    model_path: Path | None = Field(None, description="a model to use instead of the bundled one")
     min_confidence: float = Field(
-        0,
-        ge=0,
-        le=1,
-        description="a face whose most probable emotion is less probable than this is answered as uncertain, 0 is off",
+        0, ge=0, le=1, description="below this confidence a face is labelled uncertain, 0 turns it off"
     )
-    max_message_bytes: int = Field(
+    public_data_dir: Path = _Expert(
+        Path("../shared/data"), description="public data sets, see docs/data.md; relative to the project's folder"
+    )
+    max_message_bytes: int = _Expert(
         2 * 1024 * 1024,
         ge=1024,
         le=64 * 1024 * 1024,
-        description="server: bytes of a message; uploads may have four times as many",
+        description="server: bytes per message; uploads may be 4 times larger",
     )
-    max_pixels: int = Field(25_000_000, ge=256, description="server: pixels of a picture, checked before it is decoded")
-    max_faces: int = Field(20, ge=1, le=50, description="server: faces of a frame")
-    frames_per_address: int = Field(600, ge=1, description="server: frames a second from one address")
-    frames_total: int = Field(2000, ge=1, description="server: frames a second from all addresses")
-    connections_per_address: int = Field(64, ge=1, description="server: open sockets from one address")
-    connections_total: int = Field(256, ge=1, description="server: open sockets from all addresses")
-    idle_timeout: float = Field(300, gt=0, description="server: seconds without a message until a socket is closed")
-    send_timeout: float = Field(10, gt=0, description="server: seconds that a client may leave an answer unread")
-    frame_timeout: float = Field(10, gt=0, description="server: seconds after which the worker of a frame is given up")
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        description="server: other origins whose pages may connect, such as https://example.org, comma-separated; * for any",
+    max_pixels: int = _Expert(25_000_000, ge=256, description="server: pixels per image, checked before it is decoded")
+    max_faces: int = _Expert(20, ge=1, le=50, description="server: faces per frame")
+    frames_per_address: int = _Expert(600, ge=1, description="server: frames per second from one address")
+    frames_total: int = _Expert(2000, ge=1, description="server: frames per second from all addresses")
+    connections_per_address: int = _Expert(64, ge=1, description="server: open sockets from one address")
+    connections_total: int = _Expert(256, ge=1, description="server: open sockets from all addresses")
+    idle_timeout: float = _Expert(300, gt=0, description="server: seconds without a message before a socket is closed")
+    send_timeout: float = _Expert(10, gt=0, description="server: seconds a client may leave a reply unread")
+    frame_timeout: float = _Expert(10, gt=0, description="server: seconds after which processing of a frame times out")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = _Expert(
+        (), description="server: other origins that may connect, such as https://example.org; * allows any"
     )
-    access_token: SecretStr | None = Field(None, description="server: ask clients for this token")
+    access_token: SecretStr | None = _Expert(None, description="server: token that clients must send")
+
+    @property
+    def public_data_folder(self) -> Path:
+        "`public_data_dir` as an absolute path. A relative one starts at the folder with settings.ini, else here."
+        here = Path.cwd()
+        root = next((p for p in (here, *here.parents) if (p / "settings.ini").is_file()), here)
+        return (root / self.public_data_dir).resolve()
 
     @field_validator("allowed_origins", mode="before")
     @classmethod
@@ -197,22 +196,21 @@ class Settings(TrainingSettings):
 
 # %% ../../nbs/core/00_config.ipynb #5e0697df
 class SettingsError(ValueError):
-    "Settings that cannot be used: the message lists every invalid variable."
+    "Settings that cannot be used. The message lists every invalid variable."
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for e in error.errors():
+        name = str(e["loc"][0]).upper()
+        lines.append(f"  {name}={e['input']!r}: {e['msg'].removeprefix('Value error, ')}")
+    title = f"{len(lines)} invalid setting{'s' * (len(lines) > 1)} (environment, .env or command line):"
+    return "\n".join([title, *lines])
 
 # %% ../../nbs/core/00_config.ipynb #7339d530
-def _explain(error: ValidationError) -> str:
-    lines = [
-        f"  {'.'.join(str(p) for p in e['loc'][:1]).upper()}={e['input']!r}: {e['msg'].removeprefix('Value error, ')}"
-        for e in error.errors()
-    ]
-    return "\n".join(
-        [f"{len(lines)} invalid setting{'s' * (len(lines) > 1)} (environment, .env or command line):", *lines]
-    )
-
-
 def load_settings(
     env_file: str | Path | None = ".env",  # file of NAME=value lines, looked up in the working directory
-    **overrides,  # fields in lower case that win over the environment; None is ignored
+    **overrides,  # fields in lower case, which win over the environment; None is ignored
 ) -> Settings:
     "Read and check all settings. Raises `SettingsError` with every invalid value, its variable and what is allowed."
     given = {k: v for k, v in overrides.items() if v is not None}
@@ -229,68 +227,52 @@ def get_settings() -> Settings:
 
 # %% ../../nbs/core/00_config.ipynb #bf7f0cdd
 _COMMENTED = ("test_mode", "input_path", "model_path", "min_confidence")
-_EXPERT = (
-    "backbone",
-    "lr_schedule",
-    "class_weights",
-    "logit_adjustment",
-    "first_finetune_stage",
-    "bn_momentum",
-    "mixed_precision",
-    "augment",
-    "cache_images",
-    "seed",
-    "max_message_bytes",
-    "max_pixels",
-    "max_faces",
-    "frames_per_address",
-    "frames_total",
-    "connections_per_address",
-    "connections_total",
-    "idle_timeout",
-    "send_timeout",
-    "frame_timeout",
-    "allowed_origins",
-    "access_token",
-)
 
 
 def _text(value: Any) -> str:
+    "A value as you would write it in `.env`."
+    if value is None:
+        return ""
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
         return json.dumps(value)
-    return (
-        ""
-        if value is None
-        else format(value, "f").rstrip("0")
-        if isinstance(value, float) and 0 < value < 1e-3
-        else str(value)
-    )
+    if isinstance(value, float) and 0 < value < 1e-3:
+        return format(value, "f").rstrip("0")
+    return str(value)
+
+
+def is_expert(
+    name: str,  # a field of `Settings`, in lower case
+) -> bool:
+    "Whether a setting stands in the experts' section of `.env.example`."
+    return bool((Settings.model_fields[name].json_schema_extra or {}).get("expert"))
 
 
 def env_example() -> str:
-    "The text of `.env.example`: the settings with default and help, those few that most leave alone commented out, those of experts left out."
-    lines = ["# Copy to .env and change what you need. Every line shows the default."]
+    "The text of `.env.example`: every setting with its default and help; those that few people need are commented out."
+    usual, expert = [], []
     for name, field in Settings.model_fields.items():
-        if name in _EXPERT:
-            continue
-        lines += ["", f"# {field.description}", f"{'# ' * (name in _COMMENTED)}{name.upper()}={_text(field.default)}"]
-    return "\n".join(lines) + "\n"
+        mark = "# " * (name in _COMMENTED or is_expert(name))
+        lines = ["", f"# {field.description}", f"{mark}{name.upper()}={_text(field.default)}"]
+        (expert if is_expert(name) else usual).extend(lines)
+    head = ["# Copy to .env and change what you need. Every line shows the default."]
+    section = ["", "", "# ---- For experts: tuning a training run, or opening the server to others ----"]
+    return "\n".join([*head, *usual, *section, *expert]) + "\n"
 
 
 def settings_table(
-    settings: Settings,  # what `load_settings` gave
+    settings: Settings,  # from `load_settings`
 ) -> str:
     "A plain-text table of the effective settings; a star marks what differs from the default."
-    rows = [
-        (n.upper(), _text(getattr(settings, n)), getattr(settings, n) != f.default, f.description)
-        for n, f in Settings.model_fields.items()
-    ]
-    width, value_width = (max(len(r[i]) for r in rows) for i in (0, 1))
-    return "\n".join(f"{'*' if changed else ' '} {n:<{width}}  {v:<{value_width}}  {d}" for n, v, changed, d in rows)
+    rows = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        rows.append((" *"[value != field.default], name.upper(), _text(value), field.description))
+    width, value_width = (max(len(r[i]) for r in rows) for i in (1, 2))
+    return "\n".join(f"{star} {name:<{width}}  {text:<{value_width}}  {help}" for star, name, text, help in rows)
 
 # %% ../../nbs/core/00_config.ipynb #2d324380
 def settings_or_exit(**overrides) -> Settings:

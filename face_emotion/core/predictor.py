@@ -9,12 +9,12 @@ __all__ = ['Predictor', 'FaceStream']
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from .artefact import Artefact
 from .classifier import Classifier, ThreadBudget
-from .crop import crop_face
+from .crop import crop_face, resize_face
 from .detector import Face, FaceDetector
 from .image import ImageError, load_image
 from .results import FacePrediction
@@ -29,24 +29,23 @@ class Predictor:
         model: str | Path | None = None,  # stem, file or folder of an artefact; None or "bundled": the bundled model
         class_names: Iterable[str] | None = None,  # refuse a model with other classes (`ModelError`)
         detector: FaceDetector | None = None,  # default: MediaPipe's models
-        cores: ThreadBudget
-        | None = None,  # frames in work and threads, default: all cores for one frame, one each for several
+        budget: ThreadBudget | None = None,  # threads; default: all cores for one frame, one each for several
         min_confidence: float = 0.0,  # 0 to 1: faces whose confidence is below it are marked `uncertain`
     ):
         artefact = Artefact(model)
         if class_names is not None:
             artefact.require_classes(class_names)
-        self.cores, self.metadata, self.min_confidence = cores or ThreadBudget(), artefact.metadata, min_confidence
-        self.classifier, self.detector = Classifier(artefact, self.cores), detector or FaceDetector(cores=self.cores)
+        self.budget, self.metadata, self.min_confidence = budget or ThreadBudget(), artefact.metadata, min_confidence
+        self.classifier, self.detector = Classifier(artefact, self.budget), detector or FaceDetector(budget=self.budget)
         self.class_names, self.size = list(self.metadata.class_names), self.metadata.input[0]
 
     def __call__(
         self,
-        image: np.ndarray | bytes | str | Path,  # RGB uint8 (h, w, 3), encoded bytes, or a path
+        image: np.ndarray | Image.Image | bytes | str | Path,  # RGB uint8 (h, w, 3), Pillow picture, bytes, or a path
     ) -> list[FacePrediction]:  # left to right
         "All faces of a picture. Raises `ImageError` for what is no picture."
         image = load_image(image)
-        with self.cores:
+        with self.budget:
             return self.predict_faces(image, self.detector(image))
 
     def predict_faces(self, image: np.ndarray, faces: list[Face]) -> list[FacePrediction]:
@@ -54,9 +53,9 @@ class Predictor:
         if not faces:
             return []
         crops = np.stack([crop_face(image, f.box, self.metadata.framing, self.size, f.roll) for f in faces])
-        return [self._describe(f, p) for f, p in zip(faces, self.classifier(crops))]
+        return [self.to_prediction(f, p) for f, p in zip(faces, self.classifier(crops))]
 
-    def _describe(self, face: Face, p: np.ndarray) -> FacePrediction:
+    def to_prediction(self, face: Face, p: np.ndarray) -> FacePrediction:
         i = int(p.argmax())
         return FacePrediction(
             tuple(float(v) for v in face.box),
@@ -79,22 +78,13 @@ class Predictor:
                 "not_crops", f"classify wants uint8 crops of shape (n, h, w, 3), got {crops.dtype} {crops.shape}."
             )
         if crops.shape[1:3] != (self.size, self.size):
-            crops = (
-                np.stack(
-                    [cv2.resize(c, (self.size, self.size), interpolation=_shrink_or_grow(c, self.size)) for c in crops]
-                )
-                if len(crops)
-                else np.zeros((0, self.size, self.size, 3), np.uint8)
-            )
+            resized = [resize_face(c, self.size) for c in crops]
+            crops = np.stack(resized) if resized else np.zeros((0, self.size, self.size, 3), np.uint8)
         return self.classifier(crops)
 
     def stream(self, smoothing: float = 0.0) -> "FaceStream":  # smoothing: see `FaceStream`
         "A new stream of frames with faces that keep their ids."
         return FaceStream(self, smoothing)
-
-
-def _shrink_or_grow(crop: np.ndarray, size: int) -> int:
-    return cv2.INTER_AREA if min(crop.shape[:2]) > size else cv2.INTER_LINEAR
 
 # %% ../../nbs/core/10_predictor.ipynb #1a05f053
 class FaceStream:
@@ -114,7 +104,7 @@ class FaceStream:
         image: np.ndarray,  # (h, w, 3) uint8 RGB
         now: float | None = None,  # seconds of the frame in its stream; default: the clock
     ) -> list[FacePrediction]:  # left to right, with `face_id`
-        with self.predictor.cores:
+        with self.predictor.budget:
             return self.classify(image, self.tracker(image, now))
 
     def classify(self, image: np.ndarray, faces: list[Face]) -> list[FacePrediction]:
@@ -127,4 +117,4 @@ class FaceStream:
         self._past = {
             i: self.smoothing * self._past.get(i, row) + (1 - self.smoothing) * row for i, row in rows.items()
         }
-        return [self.predictor._describe(f, self._past[f.face_id]) for f in faces]
+        return [self.predictor.to_prediction(f, self._past[f.face_id]) for f in faces]

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .detector import Face, FaceDetector, _Region, _distinct, _mesh_box, _overlap
+from .detector import Face, FaceDetector, Region, distinct, mesh_box, overlap
 
 # %% ../../nbs/core/08_tracker.ipynb #053b9483
 @dataclass
@@ -83,7 +83,7 @@ class FaceTracker:
     def _follow(self, image: np.ndarray, now: float) -> bool:
         "Move every live track to this frame; whether none was lost or needs the detector."
         found = [
-            (t, self.detector.refine(image, _Region.around(t.face.landmarks[:, :2], t.face.roll)))
+            (t, self.detector.refine(image, Region.around(t.face.landmarks[:, :2], t.face.roll)))
             for t in self._live
             if t.face.landmarks is not None
         ]
@@ -92,7 +92,7 @@ class FaceTracker:
         )
         kept: list[_Track] = []
         for t, f in found:
-            if _overlap(f.box, [k.face.box for k in kept]) > 0.6:
+            if overlap(f.box, [k.face.box for k in kept]) > 0.6:
                 continue
             t.update(f, now)
             kept.append(t)
@@ -111,8 +111,8 @@ class FaceTracker:
         if second and not candidates:
             candidates = d.detect_in_tile(image, self._looks // 2 % 4)
         boxes = [t.face.box for t in self._live]
-        new = _distinct(d.confirm(image, [c for c in candidates if _overlap(_mesh_box(c), boxes) < 0.5]))
-        new = [f for f in new if _overlap(f.box, boxes) < 0.5][: self.max_faces - len(self._live)]
+        new = distinct(d.confirm(image, [c for c in candidates if overlap(mesh_box(c), boxes) < 0.5]))
+        new = [f for f in new if overlap(f.box, boxes) < 0.5][: self.max_faces - len(self._live)]
         self._revive(new, now)
 
     def _revive(self, new: list[Face], now: float) -> None:

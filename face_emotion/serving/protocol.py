@@ -15,7 +15,7 @@ from typing import Any
 from .. import __version__
 
 from ..core.config import LABELS_KO, UNCERTAIN, UNCERTAIN_KO
-from ..core.image import ImageError, _STARTS, _not_an_image
+from ..core.image import NOT_AN_IMAGE, ImageError, looks_like_image
 from ..core.results import FacePrediction
 
 # %% ../../nbs/serving/00_protocol.ipynb #b65dcf92
@@ -147,11 +147,11 @@ def quick_reject(
     message: str | bytes,  # of the socket
     max_bytes: int = 2 * 1024 * 1024,  # as in `parse_message`
 ) -> FrameError | ImageError | None:
-    "What is wrong with a message, as far as a microsecond tells. `None` says nothing: `parse_message` and `decode_frame` decide."
+    "What is wrong with a message, as far as a microsecond tells. `None` says nothing: `parse_message` and `decode_image` decide."
     if len(message) > max_bytes:
         return too_large(len(message), max_bytes)
     if isinstance(message, bytes):
-        return None if message.startswith((*_STARTS, b"RIFF")) or not message else _not_an_image()
+        return None if looks_like_image(message) or not message else ImageError("not_an_image", NOT_AN_IMAGE)
     if len(message) > 100:
         return None
     try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.config import Settings
-from ..core.image import ImageError, decode_frame
+from ..core.image import ImageError, decode_image
 from ..core.predictor import FaceStream, Predictor
 from ..core.results import FacePrediction
 from .protocol import FrameError, V1, V2, describe_error, describe_face, parse_message
@@ -56,9 +56,9 @@ def answer(
     "Everything that is done with one frame. Bad input is an answer with an error, never an exception."
     watch, frame_id = StageTimer(), None
     try:
-        with stream.predictor.cores:
+        with stream.predictor.budget:
             encoded, frame_id = parse_message(message, settings.max_message_bytes)
-            image = decode_frame(encoded, settings.max_pixels)
+            image = decode_image(encoded, settings.max_pixels)
             watch.lap("decode")
             faces = stream.tracker(image)
             watch.lap("detect")
@@ -73,8 +73,8 @@ def _predict_file(encoded: bytes, predictor: Predictor, settings: Settings) -> A
     "The same for a single picture: no ids, and the detector looks harder."
     watch = StageTimer()
     try:
-        with predictor.cores:
-            image = decode_frame(encoded, settings.max_pixels)
+        with predictor.budget:
+            image = decode_image(encoded, settings.max_pixels)
             watch.lap("decode")
             faces = predictor.detector(image)
             watch.lap("detect")
