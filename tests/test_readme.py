@@ -1,4 +1,4 @@
-"""The commands of README.md, README.ko.md and CONTRIBUTING.md: those that need no data are run, of the others every option has to exist."""
+"""The commands of the READMEs and CONTRIBUTING.md: those that need no data are run, of the others every option exists."""
 
 import json
 import os
@@ -12,10 +12,13 @@ import pytest
 from serving import ROOT, ServerProcess
 
 TEXTS = ("README.md", "README.ko.md", "CONTRIBUTING.md")
-WITHOUT_DATA = {
-    "face_emotion.config"
-}  # modules whose commands run as they stand; the generator and the portraits do for some others
-ELSEWHERE = ("ssh", "sudo", "unzip", "pre-commit")  # programs of the reader's machine
+RUN_AS_THEY_ARE = {"config"}  # commands that need no file of the reader's
+ELSEWHERE = ("ssh", "sudo", "unzip", "pre-commit", "source")  # programs of the reader's machine
+OWN = {"--help", "info", "completion"}  # what `face-emotion` answers itself
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
 def fences(text: str, language: str) -> list[str]:
@@ -26,16 +29,16 @@ def commands(text: str) -> list[str]:
     return [line for block in fences(text, "sh") for line in block.splitlines() if line and not line.startswith("#")]
 
 
-def modules_commands(text: str) -> list[tuple[str, list[str]]]:
-    "The module and the arguments of each `python -m face_emotion.x`, in fences and in the map."
-    found = [shlex.split(c) for c in commands(text)] + [
-        shlex.split(c) for c in re.findall(r"`(python -m face_emotion[^`]*)`", text)
-    ]
-    return [
-        (c[2], c[3:])
-        for c in found
-        if len(c) > 2 and c[0].endswith("python") and c[1] == "-m" and c[2].startswith("face_emotion")
-    ]
+def project_commands(text: str) -> list[tuple[str, list[str]]]:
+    "Name and arguments of each `face-emotion NAME …` and `python -m face_emotion.NAME …`, in fences and inline."
+    inline = re.findall(r"`((?:python -m face_emotion\.|face-emotion )[^`]*)`", text)
+    found = []
+    for words in map(shlex.split, [*commands(text), *inline]):
+        if words[0].endswith("face-emotion") and len(words) > 1 and words[1] not in OWN:
+            found.append((words[1], words[2:]))
+        elif words[0].endswith("python") and words[1] == "-m" and words[2].startswith("face_emotion."):
+            found.append((words[2].removeprefix("face_emotion."), words[3:]))
+    return [(name, [a for a in args if a != "--json"]) for name, args in found]
 
 
 def run(*argv, cwd=ROOT, **kw) -> subprocess.CompletedProcess:
@@ -43,74 +46,87 @@ def run(*argv, cwd=ROOT, **kw) -> subprocess.CompletedProcess:
     return subprocess.run([str(a) for a in argv], cwd=cwd, env=env, capture_output=True, text=True, timeout=240, **kw)
 
 
-HELP = """import contextlib, importlib, io, json, sys
+HELP = """
+import contextlib, importlib, io, json, sys
 found = {}
 for name in sys.argv[1:]:
-    with contextlib.redirect_stdout(text := io.StringIO()), contextlib.suppress(SystemExit): importlib.import_module(name).main(["--help"])
+    with contextlib.redirect_stdout(text := io.StringIO()), contextlib.suppress(SystemExit):
+        importlib.import_module(f"face_emotion.{name}").main(["--help"])
     found[name] = text.getvalue()
-print(json.dumps(found))"""
+print(json.dumps(found))
+"""
 
 
 @lru_cache
 def helps() -> dict[str, str]:
-    "What `--help` of every module with a command says. One process for all, since importing TensorFlow takes longest."
-    modules = [
-        f"face_emotion.{p.stem}"
-        for p in sorted((ROOT / "face_emotion").glob("*.py"))
-        if "raise SystemExit(main())" in p.read_text(encoding="utf-8")
-    ]
+    "The `--help` of every module with a command, from one process: importing TensorFlow takes longest."
+    sources = sorted((ROOT / "face_emotion").glob("*.py"))
+    modules = [p.stem for p in sources if "raise SystemExit(main())" in p.read_text(encoding="utf-8")]
     done = run(sys.executable, "-c", HELP, *modules)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def help_of(module: str) -> str:
-    assert helps().get(module), f"python -m {module} is no command"
-    return helps()[module]
+def help_of(command: str) -> str:
+    assert helps().get(command), f"there is no command {command}"
+    return helps()[command]
 
 
 @pytest.fixture(params=TEXTS)
 def text(request):
-    return (ROOT / request.param).read_text(encoding="utf-8")
+    return read(request.param)
 
 
 def test_every_command_is_known(text):
     for command in commands(text):
         program = shlex.split(command)[0]
-        assert program in ("make", "face-emotion", "eval", *ELSEWHERE) or program.startswith(".venv/bin/"), (
-            f"what is {command!r}?"
-        )
+        known = program in ("make", "face-emotion", *ELSEWHERE) or program.startswith(".venv/bin/")
+        assert known, f"what is {command!r}?"
 
 
 def test_make_targets_exist(text):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = {
-        m
-        for c in [*commands(text), *re.findall(r"`(make [^`]+)`", text)]
-        if (m := c.split()[1] if c.startswith("make ") else "")
-    }
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    lines = [*commands(text), *re.findall(r"`(make [^`]+)`", text)]
+    named = {line.split()[1] for line in lines if line.startswith("make ")}
     assert named <= targets, f"no such target: {named - targets}"
 
 
-def test_modules_and_options_exist(text):
-    for module, args in modules_commands(text):
-        if not (ROOT / (module.replace(".", "/") + ".py")).exists():
-            pytest.fail(f"there is no {module}")
+def test_commands_and_options_exist(text):
+    for command, args in project_commands(text):
+        usage = help_of(command)
         for option in (a for a in args if a.startswith("--")):
-            assert re.search(rf"{option}\b", help_of(module)), f"python -m {module} has no {option}"
+            assert re.search(rf"{option}\b", usage), f"face-emotion {command} has no {option}"
 
 
 def test_commands_without_data_run(text, tmp_path):
-    for module, args in modules_commands(text):
-        if module not in WITHOUT_DATA:
-            continue
-        done = run(sys.executable, "-m", module, *args, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+    for command, args in project_commands(text):
+        if command in RUN_AS_THEY_ARE:
+            done = run(sys.executable, "-m", f"face_emotion.{command}", *args, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
 
 
 def test_files_named_exist(text):
     for path in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (ROOT / path).exists(), f"there is no {path}"
+
+
+def headings(text: str) -> list[int]:
+    "The level of each heading, in order, outside of code."
+    return [len(m) for m in re.findall(r"^(#+) ", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.MULTILINE)]
+
+
+def test_readmes_have_the_same_sections_and_commands():
+    english, korean = read("README.md"), read("README.ko.md")
+    assert headings(english) == headings(korean)
+    assert commands(english) == commands(korean)
+    for language in ("python", "json", "mermaid"):
+        strip = [re.sub(r"\s*#.*", "", block) for block in fences(english, language)]
+        assert strip == [re.sub(r"\s*#.*", "", block) for block in fences(korean, language)], language
+
+
+def test_readme_names_every_road_notebook():
+    missing = [p.name for p in (ROOT / "nbs").glob("[0-9]*.ipynb") if f"(nbs/{p.name})" not in read("README.md")]
+    assert not missing
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +136,10 @@ def server(tmp_path_factory):
         yield server.ws
 
 
-def test_python_blocks_run(text, tmp_path, server):
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_python_blocks_run(name, tmp_path, server):
     photograph(tmp_path / "photo.jpg")
-    for block in fences(text, "python"):
+    for block in fences(read(name), "python"):
         done = run(sys.executable, "-c", block.replace("EmotionClient()", f"EmotionClient({server!r})"), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         if "EmotionClient" in block:
@@ -135,34 +152,31 @@ def photograph(path):
 
 
 def test_commands_with_a_picture_and_a_sample(tmp_path):
-    "What README.ko.md does first, with the generator and a portrait in place of the reader's own files."
+    "What the README does first, with the generator and a portrait in place of the reader's own files."
     data = pytest.importorskip("skimage.data")
     cv2 = pytest.importorskip("cv2")
     photograph(tmp_path / "photo.jpg")
-    frames = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (512, 512))
+    frames = cv2.VideoWriter(str(tmp_path / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (512, 512))
     for _ in range(5):
         frames.write(data.astronaut()[..., ::-1])
     frames.release()
-    text = (ROOT / "README.ko.md").read_text(encoding="utf-8")
-    wanted = [(m, a) for m, a in modules_commands(text) if m in ("face_emotion.predict", "face_emotion.aihub_sample")]
+    found = project_commands("\n".join(f"```sh\n{b}```" for b in fences(read("README.md"), "sh")))
+    wanted = [(name, args) for name, args in found if name in ("predict", "sample") and args[0] != "webcam"]
     assert len(wanted) == 3
-    for module, args in wanted:
-        done = run(sys.executable, "-m", module, *["30" if a == "200" else a for a in args], cwd=tmp_path)
-        assert done.returncode == 0, f"{module} {args}: {done.stderr}"
-    assert {p.name for p in tmp_path.iterdir()} >= {
-        "photo_emotions.jpg",
-        "photo_emotions.csv",
-        "results",
-        "aihub_sample",
-    }
+    for name, args in wanted:
+        arguments = ["30" if a == "200" else a for a in args]
+        done = run(sys.executable, "-m", f"face_emotion.{name}", *arguments, cwd=tmp_path)
+        assert done.returncode == 0, f"{name} {args}: {done.stderr}"
+    made = {p.name for p in tmp_path.iterdir()}
+    assert made >= {"photo_emotions.jpg", "photo_emotions.csv", "results", "aihub_sample"}
 
 
 def test_cli_knows_the_options_of_the_modules():
-    from face_emotion.serving.cli import _COMMANDS
+    from face_emotion.serving.cli import COMMANDS
 
-    for name, (_, options) in _COMMANDS.items():
-        if not (ROOT / "face_emotion" / f"{name}.py").exists():
+    for name, command in COMMANDS.items():
+        if name in OWN:
             continue
-        real = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_of(f"face_emotion.{name}"))) - {"--help"}
-        listed = {o for o in options.split() if o.startswith("--")} - {"--json"}
-        assert listed == real - {"--json"}, f"face-emotion {name}: {listed ^ real}"
+        real = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_of(name))) - {"--help", "--json"}
+        listed = {o for o in command.options.split() if o.startswith("--")} - {"--json"}
+        assert listed == real, f"face-emotion {name}: {listed ^ real}"
