@@ -81,7 +81,7 @@ def write_notebook(notebook: Path, url: str) -> str:  # title of the page
     "Write a notebook with its outputs as a Markdown page, with a link to its API reference."
     page = place_of(notebook)
     resources = {"unique_key": page.stem, "output_files_dir": f"{page.stem}_files"}
-    text, resources = MarkdownExporter().from_notebook_node(processed(notebook), resources)
+    text, resources = MarkdownExporter().from_notebook_node(processed(notebook, with_exports=True), resources)
     for name, content in resources.get("outputs", {}).items():
         picture = PAGES / page.parent / name
         picture.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """README.md from nbs/index.ipynb, without quarto. `--check` fails when the two differ."""
 
 import argparse
+import ast
 import re
 import sys
 from pathlib import Path
@@ -16,21 +17,31 @@ _NOTE = "<!-- Made from nbs/index.ipynb by scripts/make_readme.py: edit the note
 
 def processed(
     notebook: Path,  # an .ipynb file
+    with_exports: bool = False,  # keep the cells that go into the module, except its imports
 ) -> nbformat.NotebookNode:  # without hidden cells, directives and hidden code; outputs kept
     "The notebook as its readers see it."
     nb = nbformat.read(notebook, 4)
     kept = []
     for cell in nb.cells:
         directives = extract_directives(cell) if cell.cell_type == "code" else {}
-        if directives.keys() & {"hide", "export", "default_exp"}:
+        cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)
+        exported = "export" in directives
+        if directives.keys() & {"hide", "default_exp"} or (exported and not (with_exports and tells(cell.source))):
             continue
-        cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.MULTILINE)
         if directives.get("echo:") == ["false"]:
             cell.metadata["transient"] = {"remove_source": True}
         kept.append(cell)
     nb.cells = kept
     nb.metadata["language_info"] = {"name": "python"}
     return nb
+
+
+def tells(
+    source: str,  # of a code cell
+) -> bool:
+    "Whether there is more in a cell than imports and the line that makes a module a program."
+    plain = (ast.Import, ast.ImportFrom, ast.If)
+    return not all(isinstance(node, plain) for node in ast.parse(source).body)
 
 
 def relink(

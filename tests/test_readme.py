@@ -1,4 +1,4 @@
-"""The commands of the READMEs and CONTRIBUTING.md: those that need no data are run, of the others every option exists."""
+"""The commands of the READMEs and CONTRIBUTING.md: those without data are run, of the others every option exists."""
 
 import json
 import os
