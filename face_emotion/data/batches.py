@@ -113,7 +113,7 @@ def to_tf(
     numbers = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     return numbers.map(make, num_parallel_calls=threads, deterministic=True).prefetch(threads)
 
-# %% ../../nbs/data/10_batches.ipynb #19fdaf59
+# %% ../../nbs/data/10_batches.ipynb #85b5a1df
 def validation_arrays(
     data: FaceData,  # what to measure on
     img_size: int = 224,  # side of the pictures in pixels

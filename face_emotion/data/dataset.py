@@ -121,7 +121,7 @@ def from_arrays(
     names = [f"{source}[{i}]" for i in range(len(images))]
     return FaceData(images, targets, tuple(class_names), names, source=source)
 
-# %% ../../nbs/data/08_dataset.ipynb #a0d7ea73
+# %% ../../nbs/data/08_dataset.ipynb #3822549d
 def toy_faces(
     n: int = 40,  # how many
     size: int = 64,  # side in pixels

@@ -27,7 +27,7 @@ from face_emotion.data.dataset import (
     stratified,
 )
 
-# %% ../../nbs/data/09_sources.ipynb #4a63419b
+# %% ../../nbs/data/09_sources.ipynb #5bc6d785
 def public_data(
     name: str,  # file name, such as fer2013plus.npz
     what: str = "this cell",  # what is skipped without the file, for the message
@@ -80,7 +80,7 @@ def ferplus_split(
         rows[name] = np.sort(found[first])
     return rows
 
-# %% ../../nbs/data/09_sources.ipynb #f2225acf
+# %% ../../nbs/data/09_sources.ipynb #b136cfa5
 _WEB = (
     "The photographs were collected from the web and have no licence of their own; none of them is part of this model."
 )
@@ -124,7 +124,7 @@ def _muxspace(z: np.lib.npyio.NpzFile, class_names: tuple[str, ...], source: str
     )
     return {"all": data}
 
-# %% ../../nbs/data/09_sources.ipynb #d3378341
+# %% ../../nbs/data/09_sources.ipynb #e07601d2
 def from_npz(
     path: str | Path,  # FER+, muxspace, or a file with images, labels and class_names
     class_names: tuple[str, ...] = DEFAULT_CLASS_NAMES,  # in the order of the model's outputs
