@@ -167,7 +167,7 @@ def _read(path: Path, names: tuple[str, ...], check: bool) -> dict[str, FaceData
     if (path / "train").is_dir() and (path / "validation").is_dir():
         present = [s for s in SPLITS if (path / s).is_dir()]
         return {s: replace(from_folders(path / s, names, check), framing=read_framing(path)) for s in present}
-    return {"all": from_folders(path, names, check)}
+    return {"all": replace(from_folders(path, names, check), framing=read_framing(path))}
 
 
 def load_data(
