@@ -1,4 +1,4 @@
-"""Broken, strange and hostile pictures, and the answer that each must get."""
+"""Ordinary, broken and hostile image files, and the answer that each must get."""
 
 import gzip
 import struct
@@ -33,15 +33,17 @@ def saved(picture: Image.Image, kind: str, **options) -> bytes:
     return out.getvalue()
 
 
-def corpus() -> dict[
-    str, tuple[bytes, str]
-]:  # name: bytes, and "faces" (with the portrait's face), "picture" (accepted) or an error code
+def corpus() -> dict[str, tuple[bytes, str]]:
+    "Name: bytes, and `faces` (with the face of the portrait), `picture` (accepted) or an error code."
+    return accepted() | unusual() | not_images() | damaged() | bombs()
+
+
+def accepted() -> dict[str, tuple[bytes, str]]:
+    "Images as cameras and programs write them."
     face = Image.open(BytesIO(portrait())).convert("RGB")
     small, jpeg = face.resize((64, 64)), portrait()
     exif = Image.Exif()
     exif[0x0112] = 6
-    sixteen = cv2.imencode(".png", np.asarray(face).astype(np.uint16) * 257)[1].tobytes()
-    frames = {"save_all": True, "append_images": [face.rotate(90), face.rotate(180)], "duration": 50}
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return {
         "JPEG": (jpeg, "faces"),
@@ -57,20 +59,37 @@ def corpus() -> dict[
         "JPEG, with an sRGB profile": (saved(face, "JPEG", icc_profile=srgb), "faces"),
         "JPEG, with a profile of noise": (saved(face, "JPEG", icc_profile=bytes(range(256)) * 100), "faces"),
         "JPEG, EXIF of noise": (jpeg[:2] + b"\xff\xe1\x00\x20Exif\0\0" + b"\xff" * 24 + jpeg[2:], "faces"),
+        "PNG, 1 bit": (saved(small.convert("1"), "PNG"), "picture"),
+        "JPEG, trailing garbage": (jpeg + b"garbage" * 100, "faces"),
+        "1×1": (saved(Image.new("RGB", (1, 1)), "PNG"), "picture"),
+        "1×3000": (saved(Image.new("RGB", (1, 3000)), "PNG"), "picture"),
+    }
+
+
+def unusual() -> dict[str, tuple[bytes, str]]:
+    "Images that few programs write: 16 bits, palettes, transparency, animation."
+    face = Image.open(BytesIO(portrait())).convert("RGB")
+    sixteen = cv2.imencode(".png", np.asarray(face).astype(np.uint16) * 257)[1].tobytes()
+    frames = {"save_all": True, "append_images": [face.rotate(90), face.rotate(180)], "duration": 50}
+    return {
         "PNG, 16 bits": (sixteen, "faces"),
         "PNG, 16 bits grey": (
             saved(Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257), "PNG"),
             "faces",
         ),
         "PNG, palette": (saved(face.quantize(64), "PNG"), "faces"),
-        "PNG, 1 bit": (saved(small.convert("1"), "PNG"), "picture"),
         "PNG, transparent": (saved(face.convert("RGBA"), "PNG"), "faces"),
         "GIF, three frames": (saved(face, "GIF", **frames), "faces"),
         "PNG, animated": (saved(face, "PNG", **frames), "faces"),
         "WebP, animated": (saved(face, "WEBP", **frames), "faces"),
-        "JPEG, trailing rubbish": (jpeg + b"rubbish" * 100, "faces"),
-        "1×1": (saved(Image.new("RGB", (1, 1)), "PNG"), "picture"),
-        "1×3000": (saved(Image.new("RGB", (1, 3000)), "PNG"), "picture"),
+    }
+
+
+def not_images() -> dict[str, tuple[bytes, str]]:
+    "Files that are not images, or of a format that is not accepted."
+    small = Image.open(BytesIO(portrait())).convert("RGB").resize((64, 64))
+    jpeg = portrait()
+    return {
         "empty": (b"", "empty"),
         "one byte": (b"\xff", "not_an_image"),
         "HTML": (b"<!doctype html><html><body>404</body></html>", "not_an_image"),
@@ -83,6 +102,14 @@ def corpus() -> dict[
         "ICO": (saved(small, "ICO"), "not_an_image"),
         "gzip of a JPEG": (gzip.compress(jpeg), "not_an_image"),
         "ZIP": (b"PK\x03\x04" + bytes(30), "not_an_image"),
+    }
+
+
+def damaged() -> dict[str, tuple[bytes, str]]:
+    "Images that are cut off or damaged, and one that is too large."
+    face = Image.open(BytesIO(portrait())).convert("RGB")
+    small, jpeg = face.resize((64, 64)), portrait()
+    return {
         "JPEG, cut in half": (jpeg[: len(jpeg) // 2], "broken_image"),
         "JPEG, header only": (jpeg[:200], "broken_image"),
         "JPEG, three bytes": (jpeg[:3], "broken_image"),
@@ -91,7 +118,7 @@ def corpus() -> dict[
         "PNG, wrong checksum": (saved(small, "PNG")[:29] + b"\0\0\0\0" + saved(small, "PNG")[33:], "broken_image"),
         "PNG, no pixels": (png(0, 0), "broken_image"),
         "PNG, header without data": (png(64, 64), "broken_image"),
-        "PNG, zlib of rubbish": (png(64, 64, b"rubbish"), "broken_image"),
+        "PNG, zlib of garbage": (png(64, 64, b"garbage"), "broken_image"),
         "WebP, cut": (saved(face, "WEBP")[:500], "broken_image"),
         "GIF, cut": (saved(face, "GIF")[:50], "broken_image"),
         "BMP, header only": (saved(face, "BMP")[:60], "broken_image"),
@@ -100,6 +127,14 @@ def corpus() -> dict[
             jpeg[:2] + b"\xff\xc0\x00\x11\x08\0\0\0\0\x03\x01\x22\0\x02\x11\x01\x03\x11\x01\xff\xd9",
             "broken_image",
         ),
+        "too large by a byte": (jpeg + bytes(2 * 1024 * 1024 + 1 - len(jpeg)), "too_large"),
+    }
+
+
+def bombs() -> dict[str, tuple[bytes, str]]:
+    "Small files that claim or unpack to something huge."
+    jpeg = portrait()
+    return {
         "bomb: PNG of 57 bytes, 100000×100000": (png(100_000, 100_000), "too_many_pixels"),
         "bomb: PNG, 2³¹ wide": (png(2**31 - 1, 1), "too_many_pixels"),
         "bomb: PNG, 30000×30000 of zeros": (png(30_000, 30_000, zlib.compress(bytes(10**7))), "too_many_pixels"),
@@ -126,7 +161,6 @@ def corpus() -> dict[
             + chunk(b"IEND", b""),
             "broken_image",
         ),
-        "too large by a byte": (jpeg + bytes(2 * 1024 * 1024 + 1 - len(jpeg)), "too_large"),
     }
 
 

@@ -1,14 +1,12 @@
-"""Servers for the tests: one in a thread, with any settings, and one as a process of its own."""
+"""Servers for the tests: one in a thread with any settings, and one in a separate process."""
 
 import base64
 import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,11 +15,10 @@ from pathlib import Path
 
 import cv2
 import psutil
-import uvicorn
 from websockets.sync.client import connect
 
-from face_emotion.core.config import load_settings
-from face_emotion.serve import create_app, uvicorn_options
+from face_emotion.serve import BackgroundServer
+from face_emotion.serving.transport import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 START_WITHIN_S = 60
@@ -44,40 +41,17 @@ def pair() -> bytes:
     return cv2.imencode(".jpg", cv2.hconcat([face, face[:, ::-1]]))[1].tobytes()
 
 
-def as_text(picture: bytes, **more) -> str:
-    "A frame as the old API wants it."
-    return json.dumps({"image": base64.b64encode(picture).decode(), **more})
+def as_text(image: bytes, **more) -> str:
+    "A frame as a message of the old JSON API."
+    return json.dumps({"image": base64.b64encode(image).decode(), **more})
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class ThreadedServer(uvicorn.Server):
-    "The real server in a thread of the test, so that a test can reach into it."
-
-    def __init__(self, options: dict | None = None, **settings):
-        self.settings = load_settings(env_file=None, server_port=free_port(), server_host="127.0.0.1", **settings)
-        self.app = create_app(self.settings)
-        super().__init__(uvicorn.Config(self.app, **uvicorn_options(self.settings) | (options or {})))
-        self.url = f"http://127.0.0.1:{self.settings.server_port}"
-        self.ws = self.url.replace("http", "ws") + "/ws/emotion"
+class ThreadedServer(BackgroundServer):
+    "The real server in a thread of the test, so that a test can look inside."
 
     @property
     def service(self):
         return self.app.state.service
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-        wait_until(lambda: self.started)
-        return self
-
-    def __exit__(self, *exc):
-        self.should_exit = True
-        self.thread.join(10)
 
     def connect(self, path: str = "/ws/emotion", **options):
         return connect(self.url.replace("http", "ws") + path, **{"max_size": None, "compression": None, **options})
@@ -87,7 +61,7 @@ class ThreadedServer(uvicorn.Server):
 
 
 class ServerProcess:
-    "`python -m face_emotion.serve` in a folder of its own."
+    "`python -m face_emotion.serve` as a process with its own working folder."
 
     def __init__(
         self,
@@ -140,7 +114,7 @@ class ServerProcess:
         return self.process.wait(15), time.monotonic() - start
 
     def children(self) -> list[psutil.Process]:
-        "Worker processes, without multiprocessing's own helper."
+        "Worker processes, without the helper process of multiprocessing."
 
         def works(p: psutil.Process) -> bool:
             try:
@@ -166,7 +140,7 @@ class ServerProcess:
 
 
 def fetch(url: str, data: bytes | None = None, timeout: float = 10, **headers: str) -> tuple[int, bytes]:
-    "Status and body of a request; status 0 when nobody answers."
+    "Status and body of a response; status 0 if nothing answers."
     request = urllib.request.Request(url, data, {k.replace("_", "-"): v for k, v in headers.items()})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -178,12 +152,13 @@ def fetch(url: str, data: bytes | None = None, timeout: float = 10, **headers: s
 
 
 def read_metric(url: str, line: str) -> float:
-    "The value behind a metric's name and labels; 0 when it is not there."
+    "The value of a metric, by its name and labels; 0 if it is missing."
     text = fetch(url + "/metrics")[1].decode()
     return next((float(row.rpartition(" ")[2]) for row in text.splitlines() if row.startswith(line + " ")), 0.0)
 
 
 def wait_until(condition, seconds: float = 20.0) -> None:
+    "Wait for a condition, and fail if it does not become true in time."
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{condition} did not become true in {seconds:g} seconds"

@@ -1,4 +1,4 @@
-"""Every picture of the corpus against a running server, by socket and by HTTP: the answer it must get, no 500, no leak."""
+"""Every image of the corpus against a running server, by socket and by HTTP: the right answer, no 500, no leak."""
 
 import json
 import time
@@ -7,6 +7,7 @@ import psutil
 import pytest
 from corpus import corpus
 from serving import ServerProcess, fetch
+from tabulate import tabulate
 
 from face_emotion.serving.protocol import ERRORS
 
@@ -24,8 +25,8 @@ def verdict(answer: dict) -> str:
 
 
 def test_table(server):
-    "Prints input → answer; `pytest -s tests/test_corpus.py` shows it."
-    wrong, lines = [], []
+    "Each input gets its answer. `pytest -s tests/test_corpus.py` shows the table."
+    wrong, rows = [], []
     for name, (data, expected) in corpus().items():
         with server.connect() as ws:
             start = time.perf_counter()
@@ -34,16 +35,16 @@ def test_table(server):
             ms = (time.perf_counter() - start) * 1e3
         status, body = fetch(server.url + "/api/predict", data, content_type="application/octet-stream", timeout=30)
         by_http = verdict(json.loads(body))
-        lines.append(f"| {name} | {len(data)} | {verdict(answer)} | {status} {by_http} | {ms:.0f} |")
+        rows.append((name, len(data), verdict(answer), f"{status} {by_http}", round(ms)))
         same = by_http == verdict(answer) or (name.startswith("too large") and by_http == "faces")
         if verdict(answer) != expected or not same or status != (ERRORS[by_http][0] if by_http in ERRORS else 200):
             wrong.append((name, expected, answer.get("error"), status, by_http))
-    print("\n| input | bytes | socket | HTTP | ms |\n|---|---|---|---|---|\n" + "\n".join(lines))
+    print("\n" + tabulate(rows, ("input", "bytes", "socket", "HTTP", "ms"), tablefmt="github"))
     assert not wrong, "\n".join(map(str, wrong))
 
 
 def test_no_leak(server):
-    "The corpus five times over, once every thread has seen it: memory stays."
+    "Memory and open files stay flat while the corpus is sent again and again."
     entries = [data for data, _ in corpus().values() if len(data) < 1_000_000]
     process = psutil.Process(server.process.pid)
 

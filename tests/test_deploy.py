@@ -1,6 +1,8 @@
-"""The files for containers and proxies: read by rules, and the proxy run in front of two real servers where nginx is installed."""
+"""The files for containers and proxies: checked by rules, and nginx in front of two real servers if it is installed."""
 
+import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ from serving import ROOT, ServerProcess, fetch, free_port, portrait, wait_until
 from websockets.sync.client import connect
 
 from face_emotion.core.artefact import Artefact
+from face_emotion.serving.client import EmotionClient
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -24,31 +27,28 @@ def instructions() -> list[tuple[str, str]]:
 
 def test_dockerfile():
     found = instructions()
-    names = [n for n, _ in found]
-    bases = [v.split()[0] for n, v in found if n == "FROM"]
-    assert len(bases) == 2 and all("slim" in b and re.search(r":\d+\.\d+", b) and ":latest" not in b for b in bases), (
-        "slim bases with a version"
-    )
+    bases = [value.split()[0] for name, value in found if name == "FROM"]
+    assert len(bases) == 2
+    assert all("slim" in b and re.search(r":\d+\.\d+", b) for b in bases), "slim bases with a version"
+
+    names = [name for name, _ in found]
     final = found[len(names) - names[::-1].index("FROM") :]
-    values = dict(final)
-    assert values["USER"] not in ("root", "0") and [n for n, _ in final].index("USER") > [n for n, _ in final].index(
-        "RUN"
-    ), "runs as somebody who is not root"
-    assert (
-        "/readyz" in values["HEALTHCHECK"]
-        and values["STOPSIGNAL"] == "SIGTERM"
-        and json.loads(values["CMD"]) == ["python", "-m", "face_emotion.serve"]
-    )
-    assert (
-        any(n == "COPY" and "requirements/serve-py311.txt" in v for n, v in found)
-        and (ROOT / "requirements" / "serve-py311.txt").exists()
-    ), "from the lock"
-    assert not any(n == "ADD" for n in names) and all(
-        "--no-install-recommends" in v and "rm -rf /var/lib/apt/lists" in v for n, v in found if "apt-get install" in v
-    )
-    assert all("--no-cache-dir" in v for n, v in found if "pip install" in v) and not any(
-        re.search(r"(?i)token|password|secret", v) for _, v in found
-    )
+    final_names, values = [name for name, _ in final], dict(final)
+    assert values["USER"] not in ("root", "0") and final_names.index("USER") > final_names.index("RUN")
+    assert "/readyz" in values["HEALTHCHECK"] and values["STOPSIGNAL"] == "SIGTERM"
+    assert json.loads(values["CMD"]) == ["python", "-m", "face_emotion.serve"]
+
+
+def test_dockerfile_installs_from_the_lock():
+    found = instructions()
+    assert any(name == "COPY" and "requirements/serve-py311.txt" in value for name, value in found)
+    assert (ROOT / "requirements" / "serve-py311.txt").exists()
+    assert "ADD" not in [name for name, _ in found]
+    installs = [value for _, value in found if "apt-get install" in value]
+    assert installs and all("--no-install-recommends" in v and "rm -rf /var/lib/apt/lists" in v for v in installs)
+    pips = [value for _, value in found if "pip install" in value]
+    assert pips and all("--no-cache-dir" in value for value in pips)
+    assert not any(re.search(r"(?i)token|password|secret", value) for _, value in found)
 
 
 def test_dockerignore_lets_in_what_is_copied():
@@ -59,34 +59,16 @@ def test_dockerignore_lets_in_what_is_copied():
 
 
 def test_image(tmp_path):
-    "Built and run where a container engine answers and FACE_EMOTION_BUILD_IMAGE is set: it downloads a base image and the requirements."
-    import os
-
+    "Build and run the image. FACE_EMOTION_BUILD_IMAGE=1 switches this on, because it downloads a base image."
     if not os.environ.get("FACE_EMOTION_BUILD_IMAGE"):
         pytest.skip("set FACE_EMOTION_BUILD_IMAGE=1 to build the image")
     if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode:
         pytest.skip("no container engine answers")
     subprocess.run(["docker", "build", "-t", "face-emotion:test", "."], cwd=ROOT, check=True)
     port = free_port()
-    name = subprocess.run(
-        [
-            "docker",
-            "run",
-            "-d",
-            "--rm",
-            "--read-only",
-            "--tmpfs",
-            "/tmp",
-            "--tmpfs",
-            "/srv/face_emotion/logs:uid=10001",
-            "-p",
-            f"127.0.0.1:{port}:8001",
-            "face-emotion:test",
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    command = "docker run -d --rm --read-only --tmpfs /tmp --tmpfs /srv/face_emotion/logs:uid=10001".split()
+    command += ["-p", f"127.0.0.1:{port}:8001", "face-emotion:test"]
+    name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     try:
         wait_until(lambda: fetch(f"http://127.0.0.1:{port}/readyz")[0] == 200, 60)
         assert fetch(f"http://127.0.0.1:{port}/api/predict", portrait(), content_type="image/jpeg")[0] == 200
@@ -175,13 +157,13 @@ def test_sticky_proxy(cluster):
                 == 200
             )
         grown = [i for i, s in enumerate(servers) if frames(s) > before[i]]
-        assert len(grown) == 1, "all of one visitor on one replica"
+        assert len(grown) == 1, "all requests of one visitor go to one replica"
         chosen.add(grown[0])
-    assert chosen == {0, 1}, "and visitors on both"
+    assert chosen == {0, 1}, "and visitors are spread over both"
     assert fetch(url + "/metrics")[0] == 404
     with connect(
         f"ws://{address}/ws/emotion?ticket=private", origin=url, subprotocols=["emotion.v2"], compression=None
-    ) as ws:  # the page's own origin, through the proxy
+    ) as ws:  # from the same origin, through the proxy
         json.loads(ws.recv(10))
         ws.send(portrait())
         assert json.loads(ws.recv(10))["results"]
@@ -194,10 +176,6 @@ def test_sticky_proxy(cluster):
 
 
 def test_replica_that_dies(cluster):
-    import asyncio
-
-    from face_emotion.serving.client import EmotionClient
-
     address, servers, _ = cluster
 
     async def watch() -> tuple[int, int]:
@@ -210,7 +188,7 @@ def test_replica_that_dies(cluster):
 
     answered, connects = asyncio.run(watch())
     assert (answered, connects) == (30, 2)
-    assert all(fetch(f"http://{address}/healthz")[0] == 200 for _ in range(10)), "the proxy leaves the dead one out"
+    assert all(fetch(f"http://{address}/healthz")[0] == 200 for _ in range(10)), "the proxy skips the dead replica"
 
 
 def test_addresses_come_from_the_proxy(tmp_path):

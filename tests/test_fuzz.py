@@ -10,7 +10,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_messages_and_pictures():
-    "3,000 inputs in a process of their own, so that a crash in native code is seen."
+    "3,000 inputs in a separate process, so that a crash in native code is noticed."
     done = subprocess.run(
         [sys.executable, "benchmarks/fuzz.py", "--inputs", "3000", "--seed", "1"],
         cwd=ROOT,
@@ -37,7 +37,7 @@ def test_coverage_guided():
 
 
 def test_http_api():
-    "Every documented operation with generated requests: no 5xx, no undocumented answer, answers fit their schema."
+    "Generated requests for every operation: no 5xx, no undocumented answer, and answers fit their schema."
     schemathesis = pytest.importorskip(
         "schemathesis", reason="schemathesis is not installed (pip install schemathesis)"
     )
@@ -65,11 +65,9 @@ def test_http_api():
             def check(case):
                 nonlocal requests
                 requests += 1
-                case.call_and_validate(
-                    session=client, excluded_checks=[positive_data_acceptance]
-                )  # random bytes fit the schema and are no picture
+                # random bytes fit the schema without being an image
+                case.call_and_validate(session=client, excluded_checks=[positive_data_acceptance])
 
             check()
-        print(
-            f"{requests} requests, {len(operations)} operations: {', '.join(f'{o.method.upper()} {o.path}' for o in operations)}"
-        )
+        names = ", ".join(f"{o.method.upper()} {o.path}" for o in operations)
+        print(f"{requests} requests, {len(operations)} operations: {names}")

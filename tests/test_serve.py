@@ -1,4 +1,7 @@
-"""`python -m face_emotion.serve` as a process, driven by real clients: the old JSON API, several connections with faces of their own, start, imports, https, our own client."""
+"""`python -m face_emotion.serve` as a process, driven by real clients.
+
+The old JSON API, several connections with separate faces, start-up, imports, https, and `EmotionClient`.
+"""
 
 import asyncio
 import json
@@ -7,6 +10,8 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 from jsonschema import validate
@@ -27,22 +32,17 @@ def server(tmp_path_factory):
 
 
 def test_old_client(server):
-    "A client of years ago: text in, text out, nothing else known."
+    "A client from years ago: text in, text out, and it knows nothing else."
     with connect(server.ws) as ws:
         ws.send(as_text(portrait()))
         answer = json.loads(ws.recv(20))
         assert list(answer) == ["results"]
         [face] = answer["results"]
-        assert (
-            list(face) == ["bbox", "emotion", "confidence", "probabilities"] and list(face["probabilities"]) == CLASSES
-        )
-        assert all(type(v) is int for v in face["bbox"]) and face["emotion"] == max(
-            face["probabilities"], key=face["probabilities"].get
-        )
-        assert (
-            face["confidence"] == face["probabilities"][face["emotion"]]
-            and abs(sum(face["probabilities"].values()) - 1) < 1e-3
-        )
+        probabilities = face["probabilities"]
+        assert list(face) == ["bbox", "emotion", "confidence", "probabilities"] and list(probabilities) == CLASSES
+        assert all(type(v) is int for v in face["bbox"])
+        assert face["emotion"] == max(probabilities, key=probabilities.get)
+        assert face["confidence"] == probabilities[face["emotion"]] and abs(sum(probabilities.values()) - 1) < 1e-3
         ws.send("not json")
         assert json.loads(ws.recv(5))["error"]["code"] == "bad_json"
         ws.send(as_text(portrait()))
@@ -61,7 +61,7 @@ def test_old_client_that_names_the_old_protocol(server):
 
 
 def test_unsure_answers_reach_new_clients_only(server, tmp_path):
-    "MIN_CONFIDENCE from the environment: the old API answers as ever, byte for byte."
+    "MIN_CONFIDENCE from the environment: the old API answers as before, byte for byte."
 
     def old(url):
         with connect(url) as ws:
@@ -75,15 +75,12 @@ def test_unsure_answers_reach_new_clients_only(server, tmp_path):
             ws.send(portrait())
             validate(answer := json.loads(ws.recv(20)), schema_of("AnswerV2"))
         [face] = answer["results"]
-        assert (
-            face["emotion"] == "uncertain"
-            and list(face["probabilities"]) == CLASSES
-            and face["confidence"] == max(face["probabilities"].values())
-        )
+        assert face["emotion"] == "uncertain" and list(face["probabilities"]) == CLASSES
+        assert face["confidence"] == max(face["probabilities"].values())
 
 
-def test_connections_have_faces_of_their_own(server):
-    "Three sockets, interleaved: each counts its faces from one, and each face keeps its number."
+def test_connections_have_separate_faces(server):
+    "Three interleaved sockets: each numbers its faces from 1, and each face keeps its number."
     pictures = {"a": portrait(), "b": pair(), "c": portrait()}
     sockets = {name: connect(server.ws, subprotocols=["emotion.v2"]) for name in pictures}
     with sockets["a"], sockets["b"], sockets["c"]:
@@ -102,7 +99,7 @@ def test_connections_have_faces_of_their_own(server):
 
 
 def test_latest_frame_wins(server):
-    "A hundred frames at once: an answer to the last one, most were dropped, and the server says how many."
+    "A hundred frames at once: the last one is answered, most are dropped, and the server says how many."
     with connect(server.ws, subprotocols=["emotion.v2"]) as ws:
         ws.recv(5)
         for _ in range(100):
@@ -114,7 +111,7 @@ def test_latest_frame_wins(server):
 
 
 def test_healthz_under_load(server):
-    "A look at the health does not stand in the queue behind the frames: it takes about as long as a frame does alone."
+    "A health check does not queue behind the frames: it takes about as long as one frame alone."
 
     def seconds(call) -> float:
         start = time.perf_counter()
@@ -130,11 +127,11 @@ def test_healthz_under_load(server):
                     ws.send(portrait())
             times.append(seconds(lambda: fetch(server.url + "/healthz")))
         assert fetch(server.url + "/healthz")[0] == 200
-    print(f"\na frame alone {alone * 1e3:.1f} ms, the health under load {sorted(times)[10] * 1e3:.1f} ms")
+    print(f"\na frame alone {alone * 1e3:.1f} ms, the health check under load {sorted(times)[10] * 1e3:.1f} ms")
     assert sorted(times)[10] < 10 * alone, times  # loose: the benchmark measures it
 
 
-def test_our_client(server):
+def test_emotion_client(server):
     async def talk():
         async with EmotionClient(server.ws) as client:
             answers = [await client.ask(portrait()) for _ in range(3)]
@@ -145,36 +142,25 @@ def test_our_client(server):
     assert [a["seq"] for a in answers] == [1, 2, 3] and answers[0]["results"][0]["emotion"] == "happy"
 
 
-def test_pages_and_headers(server):
-    import urllib.request
+PAGES = ("/", "/docs")
+FILES = ("/static/app.js", "/static-offline-docs/swagger-ui-bundle.js", "/openapi.json", "/asyncapi.json")
 
-    for path in (
-        "/",
-        "/static/app.js",
-        "/docs",
-        "/static-offline-docs/swagger-ui-bundle.js",
-        "/openapi.json",
-        "/asyncapi.json",
-        "/model-card",
-        "/nothing",
-    ):
-        try:
-            answer = urllib.request.urlopen(server.url + path)
-        except urllib.error.HTTPError as e:
-            answer = e
-        assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["X-Frame-Options"] == "DENY", (
-            path
-        )
-        assert "default-src" in answer.headers["Content-Security-Policy"] and "server" not in answer.headers, path
-        body = answer.read().decode()
-        if path in ("/", "/docs"):
-            assert not re.findall(r"(?:src|href)=[\"'](?:https?:)?//", body), (
-                f"{path} loads something from another host"
-            )
+
+@pytest.mark.parametrize("path", [*PAGES, *FILES, "/model-card", "/nothing"])
+def test_pages_and_headers(server, path):
+    try:
+        answer = urllib.request.urlopen(server.url + path)
+    except urllib.error.HTTPError as e:
+        answer = e
+    assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["X-Frame-Options"] == "DENY"
+    assert "default-src" in answer.headers["Content-Security-Policy"] and "server" not in answer.headers
+    body = answer.read().decode()
+    if path in PAGES:
+        assert not re.findall(r"(?:src|href)=[\"'](?:https?:)?//", body), "it loads something from another host"
 
 
 def test_ready_without_tensorflow(tmp_path):
-    "What the serving process imports, written down by Python itself, from start to the first answers."
+    "Everything that the serving process imports until its first answers, as Python itself reports it."
     with ServerProcess(tmp_path, command=("-X", "importtime", "-m", "face_emotion.serve")) as server:
         with connect(server.ws) as ws:
             ws.send(portrait())
@@ -207,37 +193,16 @@ def test_port_in_use(server):
         text=True,
         timeout=60,
     )
-    assert (
-        done.returncode == 1
-        and f"Cannot serve on 127.0.0.1:{server.port}" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    assert done.returncode == 1 and f"Cannot serve on 127.0.0.1:{server.port}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_https(tmp_path):
-    "With a certificate, as cameras need it off localhost."
+    "With a certificate, which cameras need on any host except localhost."
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost".split()
     try:
-        subprocess.run(
-            [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "1",
-                "-subj",
-                "/CN=localhost",
-                "-keyout",
-                key,
-                "-out",
-                certificate,
-            ],
-            check=True,
-            capture_output=True,
-        )
+        subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     except FileNotFoundError:
         pytest.skip("openssl is not installed")
     context = ssl.create_default_context(cafile=str(certificate))
