@@ -1,9 +1,10 @@
-"""Our server against the usual one, in one run on this machine, with the same clients and frames.
+"""Our server against a conventional one, in one run on this machine, with the same clients and frames.
 
     python benchmarks/bench_serve.py --out reports/bench            about 5 minutes
-    python benchmarks/bench_serve.py --out reports/bench --flat     and 20,000 frames, 200 connections: is memory flat?
+    python benchmarks/bench_serve.py --out reports/bench --flat     also 20,000 frames, 200 connections: is memory flat?
 
-Writes serve.json, serve.md and serve.png. Only ratios within a run mean something; times depend on the machine and on what else it does.
+Writes serve.json, serve.md and serve.png. Only ratios within one run are meaningful; the times depend on the machine
+and on what else it is doing.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,7 @@ import psutil
 import websockets
 from matplotlib.cbook import get_sample_data
 from skimage import data
+from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,16 +39,14 @@ sys.path.insert(0, str(ROOT))
 
 
 def portraits() -> list[np.ndarray]:
-    "Three faces, RGB, about 200 pixels square."
-    astronaut, hopper = (
-        data.astronaut()[20:260, 100:340],
-        plt.imread(get_sample_data("grace_hopper.jpg", asfileobj=False))[20:420, 60:460],
-    )
+    "Three faces, (230, 230, 3) uint8 RGB."
+    astronaut = data.astronaut()[20:260, 100:340]
+    hopper = plt.imread(get_sample_data("grace_hopper.jpg", asfileobj=False))[20:420, 60:460]
     return [cv2.resize(p, (230, 230), interpolation=cv2.INTER_AREA) for p in (astronaut, hopper, astronaut[:, ::-1])]
 
 
 def make_frames(faces: int, count: int = 60) -> list[bytes]:
-    "JPEG frames in which `faces` portraits sway."
+    "JPEG frames in which `faces` portraits move slightly."
     rng, out = np.random.default_rng(0), []
     background = cv2.resize(rng.integers(60, 180, (6, 8, 3), dtype=np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
     places = [(200, 120)] if faces == 1 else [(10, 20), (390, 30), (200, 235)]
@@ -61,6 +61,7 @@ def make_frames(faces: int, count: int = 60) -> list[bytes]:
 
 
 def as_json(frames: list[bytes]) -> list[str]:
+    "The frames as messages of the old JSON API."
     return [json.dumps({"image": base64.b64encode(f).decode()}) for f in frames]
 
 
@@ -69,7 +70,7 @@ def as_json(frames: list[bytes]) -> list[str]:
 
 @dataclass
 class Server:
-    "A server process, from its command to its first answer."
+    "A server process, measured from its command to its first answer."
 
     name: str
     command: list[str]
@@ -122,13 +123,26 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-# ---- clients: the next frame when the answer is there, or `rate` frames a second whatever comes
+@dataclass(frozen=True)
+class Load:
+    "What the clients of a run do."
+
+    clients: int
+    faces: int  # in each frame
+    rate: float | None = None  # frames per second of each client; None: as fast as the answers come
+
+    def __str__(self) -> str:
+        text = f"{self.clients} client{'s' * (self.clients > 1)}, {self.faces} face{'s' * (self.faces > 1)}"
+        return f"{text}, {self.rate:g}/s each" if self.rate else text
+
+
+# ---- clients: each sends the next frame after the answer, or `rate` frames per second regardless
 
 
 async def ask(
     port: int, frames: list, count: int, rate: float | None = None, seconds: float = 1e9
 ) -> tuple[list[float], int]:
-    "One client: seconds of each answer, and how many frames had been dropped."
+    "One client: seconds until each answer, and the number of frames that were dropped."
     v2, out, dropped = isinstance(frames[0], bytes), [], 0
     async with websockets.connect(
         f"ws://127.0.0.1:{port}/ws/emotion",
@@ -154,34 +168,42 @@ async def ask(
     return out, dropped
 
 
-async def load(
-    port: int, frames: list, clients: int, seconds: float, rate: float | None
-) -> tuple[list[float], float, int]:
-    "All clients at once: seconds of each answer, seconds of the run, frames dropped."
+async def run_clients(port: int, frames: list, load: Load, seconds: float) -> tuple[list[float], float, int]:
+    "All clients at once: seconds until each answer, seconds of the run, frames dropped."
     begin = time.perf_counter()
-    done = await asyncio.gather(*(ask(port, frames[k:] + frames[:k], 10**9, rate, seconds) for k in range(clients)))
-    return [t for times, _ in done for t in times], time.perf_counter() - begin, sum(d for _, d in done)
+    clients = [ask(port, frames[k:] + frames[:k], 10**9, load.rate, seconds) for k in range(load.clients)]
+    done = await asyncio.gather(*clients)
+    times = [t for answers, _ in done for t in answers]
+    return times, time.perf_counter() - begin, sum(dropped for _, dropped in done)
 
 
-def measure(server: Server, frames: list, clients: int, seconds: float, rate: float | None = None) -> dict:
-    "Answers a second, latency percentiles in ms, server CPU ms an answer, resident MB."
-    asyncio.run(load(server.port, frames, clients, 0.5, rate))
+@dataclass(frozen=True)
+class Row:
+    "What a server did under a load."
+
+    load: Load
+    server: str
+    answers_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    cpu_ms: float  # CPU time of the server per answer
+    memory_mb: float  # resident
+    n: int  # answers
+    dropped: int
+
+
+def measure(server: Server, name: str, frames: list, load: Load, seconds: float) -> Row:
+    "One server under one load, after half a second of warming up."
+    asyncio.run(run_clients(server.port, frames, load, 0.5))
     cpu = server.cpu_s()
-    times, took, dropped = asyncio.run(load(server.port, frames, clients, seconds, rate))
+    times, took, dropped = asyncio.run(run_clients(server.port, frames, load, seconds))
     p50, p95, p99 = np.percentile(np.array(times) * 1e3, [50, 95, 99])
-    return {
-        "answers_per_s": len(times) / took,
-        "p50_ms": p50,
-        "p95_ms": p95,
-        "p99_ms": p99,
-        "cpu_ms": (server.cpu_s() - cpu) * 1e3 / len(times),
-        "memory_mb": server.memory_mb(),
-        "n": len(times),
-        "dropped": dropped,
-    }
+    cpu_ms = (server.cpu_s() - cpu) * 1e3 / len(times)
+    return Row(load, name, len(times) / took, p50, p95, p99, cpu_ms, server.memory_mb(), len(times), dropped)
 
 
-# ---- parts alone
+# ---- the parts of an answer, measured separately
 
 
 def milliseconds(call, n: int = 60) -> float:
@@ -197,17 +219,15 @@ def milliseconds(call, n: int = 60) -> float:
 
 
 def parts(frame: bytes) -> dict[str, float]:
-    "CPU ms of the parts of an answer measured alone: JPEG decoding, MediaPipe's Face Mesh, the classifier."
+    "CPU milliseconds of each part of an answer: JPEG decoding, MediaPipe's Face Mesh, the classifier."
     import mediapipe as mp
 
     from face_emotion.core.classifier import ThreadBudget
     from face_emotion.core.predictor import Predictor
 
     cv2.setNumThreads(1)
-    image, predictor = (
-        cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR_RGB),
-        Predictor(budget=ThreadBudget(1)),
-    )
+    image = cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_COLOR_RGB)
+    predictor = Predictor(budget=ThreadBudget(1))
     crop, stream = np.zeros((1, *predictor.metadata.input), np.uint8), predictor.stream()
     with mp.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=1) as mesh:
         alone = {
@@ -222,7 +242,7 @@ def parts(frame: bytes) -> dict[str, float]:
 
 
 def runtimes(stem: Path) -> dict[str, dict]:
-    "The classifier in four runtimes: wall ms for one and four crops with 1 and 2 threads, and the largest difference from LiteRT."
+    "The classifier in four runtimes: wall milliseconds, memory, and the largest difference from LiteRT."
     out = {}
     for name in ("litert", "onnxruntime", "openvino", "tensorflow"):
         done = subprocess.run(
@@ -231,96 +251,61 @@ def runtimes(stem: Path) -> dict[str, dict]:
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
-        out[name] = (
-            json.loads(done.stdout.splitlines()[-1])
-            if done.returncode == 0
-            else {"error": done.stderr.splitlines()[-1:]}
-        )
+        if done.returncode == 0:
+            out[name] = json.loads(done.stdout.splitlines()[-1])
+        else:
+            out[name] = {"error": done.stderr.splitlines()[-1:]}
     return out
 
 
 def flat(server: Server, frames: list, total: int = 20_000, connects: int = 200) -> dict:
     "Resident MB before and after many frames and connections."
-    asyncio.run(load(server.port, frames, 4, 5, None))
-    before, done = server.memory_mb(), 0
 
     async def rounds() -> int:
-        each = total // connects
         n = 0
         for _ in range(connects // 4):
-            n += sum(len(t) for t, _ in await asyncio.gather(*(ask(server.port, frames, each) for _ in range(4))))
+            done = await asyncio.gather(*(ask(server.port, frames, total // connects) for _ in range(4)))
+            n += sum(len(times) for times, _ in done)
         return n
 
-    done = asyncio.run(rounds())
+    asyncio.run(run_clients(server.port, frames, Load(4, 1), 5))
+    before = server.memory_mb()
+    done, after = asyncio.run(rounds()), server.memory_mb()
     return {
         "frames": done,
         "connections": connects,
         "before_mb": before,
-        "after_mb": server.memory_mb(),
-        "growth": server.memory_mb() / before - 1,
+        "after_mb": after,
+        "growth": after / before - 1,
     }
 
 
 # ---- the run
 
-
-def scenarios() -> list[tuple[int, int, float | None]]:
-    "Clients, faces, frames a second of each (None: as fast as answers come)."
-    return [(c, f, None) for f in (1, 3) for c in (1, 4, 16)] + [(16, 1, 10.0)]
+LOADS = [*(Load(clients, faces) for faces in (1, 3) for clients in (1, 4, 16)), Load(16, 1, 10.0)]
+REFERENCE, OURS_JSON, OURS_BINARY = SERVERS = ("reference json", "ours json", "ours binary")
 
 
-def compare(ours: Server, theirs: Server, seconds: float) -> list[dict]:
-    "Every scenario on both servers, one after the other."
-    frames, rows = {f: make_frames(f) for f in (1, 3)}, []
-    for clients, faces, rate in scenarios():
-        text = as_json(frames[faces])
-        runs = {
-            "reference json": measure(theirs, text, clients, seconds, rate),
-            "ours json": measure(ours, text, clients, seconds, rate),
-            "ours binary": measure(ours, frames[faces], clients, seconds, rate),
-        }
-        for name, r in runs.items():
-            rows.append({"clients": clients, "faces": faces, "rate": rate, "server": name, **r})
-            print(line(rows[-1], runs["reference json"]), flush=True)
+def compare(ours: Server, theirs: Server, seconds: float) -> list[Row]:
+    "Every load on both servers, one after the other."
+    frames, rows = {faces: make_frames(faces) for faces in (1, 3)}, []
+    for load in LOADS:
+        binary = frames[load.faces]
+        text = as_json(binary)
+        for name, server, messages in ((REFERENCE, theirs, text), (OURS_JSON, ours, text), (OURS_BINARY, ours, binary)):
+            rows.append(measure(server, name, messages, load, seconds))
+            print(f"{load}, {name}: {rows[-1].answers_per_s:.1f} answers/s, p50 {rows[-1].p50_ms:.1f} ms", flush=True)
     return rows
 
 
-def line(r: dict, reference: dict) -> str:
-    "A row of the table."
-    load_name = f"{r['clients']:>2} clients, {r['faces']} face{'s' * (r['faces'] > 1)}" + (
-        f", {r['rate']:g}/s each" if r["rate"] else ""
-    )
-    return (
-        f"| {load_name:<28} | {r['server']:<14} | {r['answers_per_s']:6.1f} | {r['answers_per_s'] / reference['answers_per_s']:4.2f} | {r['p50_ms']:6.1f} | {r['p95_ms']:6.1f} | {r['p99_ms']:6.1f} "
-        f"| {r['p50_ms'] / reference['p50_ms']:4.2f} | {r['cpu_ms']:5.1f} | {r['memory_mb']:5.0f} | {r['n']:5} |"
-    )
-
-
-HEAD = (
-    "| load | server | answers/s | × ref. | p50 ms | p95 ms | p99 ms | p50 × ref. | CPU ms | MB | n |\n|" + "---|" * 11
-)
-
-
-def plot(rows: list[dict], path: Path) -> None:
-    "Answers a second and median latency of each load."
+def plot(rows: list[Row], path: Path) -> None:
+    "Answers per second and median latency under each load."
     fig, axes = plt.subplots(1, 2, figsize=(11, 4))
-    names, colors = ["reference json", "ours json", "ours binary"], ["0.65", "tab:blue", "tab:orange"]
-    labels = list(
-        dict.fromkeys(
-            f"{r['clients']} client{'s' * (r['clients'] > 1)}\n{r['faces']} face{'s' * (r['faces'] > 1)}"
-            + ("\n10/s each" if r["rate"] else "")
-            for r in rows
-        )
-    )
-    for ax, key, title in zip(axes, ("answers_per_s", "p50_ms"), ("answers a second", "median latency, ms")):
-        for k, (name, color) in enumerate(zip(names, colors)):
-            ax.bar(
-                np.arange(len(labels)) + 0.27 * (k - 1),
-                [r[key] for r in rows if r["server"] == name],
-                0.27,
-                label=name,
-                color=color,
-            )
+    labels = [str(load).replace(", ", "\n") for load in LOADS]
+    for ax, key, title in zip(axes, ("answers_per_s", "p50_ms"), ("answers per second", "median latency, ms")):
+        for k, (name, color) in enumerate(zip(SERVERS, ("0.65", "tab:blue", "tab:orange"))):
+            values = [getattr(row, key) for row in rows if row.server == name]
+            ax.bar(np.arange(len(labels)) + 0.27 * (k - 1), values, 0.27, label=name, color=color)
         ax.set_xticks(range(len(labels)), labels, fontsize=7)
         ax.set_title(title, fontsize=10)
         ax.spines[["top", "right"]].set_visible(False)
@@ -332,112 +317,112 @@ def plot(rows: list[dict], path: Path) -> None:
 
 
 def export(folder: Path) -> Path:
-    "The bundled model as SavedModel and ONNX; the stem of both."
+    "The bundled model as SavedModel and ONNX. Returns the stem of both."
     from face_emotion.core.artefact import Artefact
 
     stem = folder / Artefact().stem.name
     code = (
-        "import sys; from face_emotion.learning.export import load_artefact, save_artefact; from face_emotion.core.artefact import Artefact; import keras;"
-        "a = Artefact(); save_artefact(keras.models.load_model(a.checked('.keras'), compile=False), sys.argv[1], a.metadata)"
+        "import sys, keras; from face_emotion.core.artefact import Artefact; "
+        "from face_emotion.learning.export import save_artefact; a = Artefact(); "
+        "save_artefact(keras.models.load_model(a.checked('.keras'), compile=False), sys.argv[1], a.metadata)"
     )
-    subprocess.run(
-        [sys.executable, "-c", code, str(stem)],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, "-c", code, str(stem)], check=True, env=env, capture_output=True)
     return stem
 
 
-def report(result: dict, out: Path) -> str:
+def loads_table(rows: list[Row]) -> str:
+    "Every load and server, with ratios to the reference server."
+    lines = []
+    for row in rows:
+        reference = next(r for r in rows if r.load == row.load and r.server == REFERENCE)
+        more, latency = row.answers_per_s / reference.answers_per_s, row.p50_ms / reference.p50_ms
+        times = (row.p50_ms, row.p95_ms, row.p99_ms)
+        lines.append((row.load, row.server, row.answers_per_s, more, *times, latency, row.cpu_ms, row.memory_mb, row.n))
+    head = ("load", "server", "answers/s", "× ref.", "p50 ms", "p95 ms", "p99 ms", "p50 × ref.", "CPU ms", "MB", "n")
+    formats = ("", "", ".1f", ".2f", ".1f", ".1f", ".1f", ".2f", ".1f", ".0f", "")
+    return tabulate(lines, head, tablefmt="github", floatfmt=formats)
+
+
+def parts_table(parts: dict[str, float], one_cpu_ms: float) -> str:
+    "CPU milliseconds of each part, and of the whole answer of the server."
+    whole = f"server, a whole answer, one client, binary ({one_cpu_ms / parts['sum of parts']:.2f} of the sum of parts)"
+    rows = [*parts.items(), (whole, one_cpu_ms)]
+    return tabulate(rows, ("part, alone, one thread", "CPU ms"), tablefmt="github", floatfmt=".2f")
+
+
+def runtimes_table(runtimes: dict[str, dict]) -> str:
+    "The classifier in each runtime."
+    keys = ("1x1", "1x2", "4x2", "mb", "difference")
+    rows = [(name, *(r.get(key) for key in keys), r.get("error", "")) for name, r in runtimes.items()]
+    head = (
+        "runtime",
+        "1 crop, 1 thread, ms",
+        "1 crop, 2 threads, ms",
+        "4 crops, 2 threads, ms",
+        "MB",
+        "difference",
+        "",
+    )
+    return tabulate(rows, head, tablefmt="github", floatfmt=("", ".2f", ".2f", ".2f", ".0f", ".1e", ""))
+
+
+def report(result: dict, rows: list[Row]) -> str:
     "The Markdown of a run."
     ours, theirs = result["start"]["ours"], result["start"]["reference"]
-    text = [
+    ready, memory = ours["ready_s"] / theirs["ready_s"], ours["memory_mb"] / theirs["memory_mb"]
+    parts = [
         "# Serving",
-        "",
-        HEAD,
-        *(
-            line(
-                r,
-                next(
-                    q
-                    for q in result["rows"]
-                    if q["server"] == "reference json"
-                    and (q["clients"], q["faces"], q["rate"]) == (r["clients"], r["faces"], r["rate"])
-                ),
-            )
-            for r in result["rows"]
-        ),
-        "",
-        f"Command to first answer: ours {ours['ready_s']:.2f} s, reference {theirs['ready_s']:.2f} s ({ours['ready_s'] / theirs['ready_s']:.2f}). "
-        f"Resident after all loads: ours {ours['memory_mb']:.0f} MB, reference {theirs['memory_mb']:.0f} MB ({ours['memory_mb'] / theirs['memory_mb']:.2f}).",
-        "",
-        "| part, alone, one thread | CPU ms |",
-        "|---|---|",
-        *(f"| {k} | {v:.2f} |" for k, v in result["parts"].items()),
-        f"| server, all of an answer, one client, binary | {result['one_cpu_ms']:.2f} ({result['one_cpu_ms'] / result['parts']['sum of parts']:.2f} of the sum of parts) |",
-        "",
-        "| runtime | 1 crop, 1 thread | 1 crop, 2 threads | 4 crops, 2 threads | resident MB | largest difference |",
-        "|---|---|---|---|---|---|",
+        loads_table(rows),
+        f"Command to first answer: ours {ours['ready_s']:.2f} s, reference {theirs['ready_s']:.2f} s ({ready:.2f}). "
+        f"Resident after all loads: ours {ours['memory_mb']:.0f} MB, reference {theirs['memory_mb']:.0f} MB "
+        f"({memory:.2f}).",
+        parts_table(result["parts"], result["one_cpu_ms"]),
+        runtimes_table(result["runtimes"]),
     ]
-    for name, r in result["runtimes"].items():
-        text.append(
-            f"| {name} | "
-            + (
-                f"{r['1x1']:.2f} ms | {r['1x2']:.2f} ms | {r['4x2']:.2f} ms | {r['mb']:.0f} | {r['difference']:.1e} |"
-                if "error" not in r
-                else f"{r['error']} |||||"
-            )
+    if f := result.get("flat"):
+        parts.append(
+            f"{f['frames']} frames over {f['connections']} connections: "
+            f"{f['before_mb']:.0f} MB before, {f['after_mb']:.0f} MB after ({f['growth']:+.1%})."
         )
-    if "flat" in result:
-        text += [
-            "",
-            "{frames} frames over {connections} connections: {before_mb:.0f} MB before, {after_mb:.0f} MB after ({growth:+.1%}).".format(
-                **result["flat"]
-            ),
-        ]
-    return "\n".join(text) + "\n"
+    return "\n\n".join(parts) + "\n"
+
+
+def run(folder: Path, seconds: float, with_flat: bool) -> tuple[dict, list[Row]]:
+    "Both servers under every load, and the parts alone."
+    stem = export(folder)
+    first = as_json(make_frames(1, 2))[0]
+    command = [str(ROOT / "benchmarks" / "reference_server.py"), "--savedmodel", f"{stem}_savedmodel"]
+    ours = Server("ours", ["-m", "face_emotion.serve", "--host", "127.0.0.1"], free_port()).start(first, str(folder))
+    theirs = Server("reference", command, free_port()).start(first, str(folder))
+    try:
+        rows = compare(ours, theirs, seconds)
+        start = {s.name: {"ready_s": s.ready_s, "memory_mb": s.memory_mb()} for s in (ours, theirs)}
+        result = {"rows": [asdict(r) for r in rows], "cores": os.cpu_count(), "seconds": seconds, "start": start}
+        if with_flat:
+            result["flat"] = flat(ours, make_frames(1))
+    finally:
+        ours.stop()
+        theirs.stop()
+    result["one_cpu_ms"] = next(r.cpu_ms for r in rows if r.load == Load(1, 1) and r.server == OURS_BINARY)
+    return result | {"parts": parts(make_frames(1, 2)[0]), "runtimes": runtimes(stem)}, rows
 
 
 def main() -> int:
     "Run everything and write the report."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("reports/bench"))
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each load")
-    parser.add_argument("--flat", action="store_true", help="also 20,000 frames and 200 connections")
+    parser.add_argument("--out", type=Path, default=Path("reports/bench"), help="folder for the report")
+    parser.add_argument("--seconds", type=float, default=6.0, help="duration of each load")
+    parser.add_argument("--flat", action="store_true", help="also 20,000 frames over 200 connections")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        stem = export(Path(folder))
-        first = as_json(make_frames(1, 2))[0]
-        ours = Server("ours", ["-m", "face_emotion.serve", "--host", "127.0.0.1"], free_port()).start(first, folder)
-        theirs = Server(
-            "reference",
-            [str(ROOT / "benchmarks" / "reference_server.py"), "--savedmodel", str(stem) + "_savedmodel"],
-            free_port(),
-        ).start(first, folder)
-        print(HEAD, flush=True)
-        try:
-            rows = compare(ours, theirs, args.seconds)
-            result = {
-                "rows": rows,
-                "cores": os.cpu_count(),
-                "seconds": args.seconds,
-                "start": {s.name: {"ready_s": s.ready_s, "memory_mb": s.memory_mb()} for s in (ours, theirs)},
-            }
-            if args.flat:
-                result["flat"] = flat(ours, make_frames(1))
-        finally:
-            ours.stop()
-            theirs.stop()
-        result["one_cpu_ms"] = next(
-            r["cpu_ms"] for r in rows if (r["clients"], r["faces"], r["server"]) == (1, 1, "ours binary")
-        )
-        result |= {"parts": parts(make_frames(1, 2)[0]), "runtimes": runtimes(stem)}
+        result, rows = run(Path(folder), args.seconds, args.flat)
+    text = report(result, rows)
     (args.out / "serve.json").write_text(json.dumps(result, indent=1))
-    (args.out / "serve.md").write_text(report(result, args.out), encoding="utf-8")
+    (args.out / "serve.md").write_text(text, encoding="utf-8")
     plot(rows, args.out / "serve.png")
-    print(report(result, args.out).split("\n\n", 2)[2])
+    print(text)
     return 0
 
 

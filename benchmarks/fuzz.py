@@ -1,7 +1,7 @@
-"""Random and mutated input against message parsing and decoding: whatever comes in, an answer with a known code comes out.
+"""Random and mutated input against message parsing and decoding: every input gives an image or a known error code.
 
-python benchmarks/fuzz.py --inputs 200000 --seed 0        hypothesis and mutations (seconds for 2,000, some ten minutes for 200,000)
-python benchmarks/fuzz.py --inputs 200000 --atheris       guided by coverage, where atheris is installed
+python benchmarks/fuzz.py --inputs 200000 --seed 0        hypothesis and mutations: about ten minutes, 2,000 take seconds
+python benchmarks/fuzz.py --inputs 200000 --atheris       guided by coverage, if atheris is installed
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import random
 import resource
 import sys
+import tempfile
 import time
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +33,7 @@ slowest = 0.0
 
 
 def one(message: str | bytes) -> str:
-    "What the server makes of a message, up to the pixels; anything but an answer or a known code is a finding."
+    "What the server makes of a message, up to the pixels: `decoded`, or an error code. Anything else fails."
     global slowest
     start = time.perf_counter()
     try:
@@ -40,12 +41,8 @@ def one(message: str | bytes) -> str:
         assert frame_id is None or isinstance(frame_id, (str, int))
         json.dumps(frame_id).encode()
         image = decode_image(data, MAX_PIXELS)
-        assert (
-            image.dtype == np.uint8
-            and image.ndim == 3
-            and image.shape[2] == 3
-            and 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS
-        )
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        assert 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS
         code = "decoded"
     except (FrameError, ImageError) as e:
         code = e.code
@@ -56,41 +53,32 @@ def one(message: str | bytes) -> str:
     return code
 
 
-def seeds() -> list[bytes]:
-    "Small pictures of every kind that is read, to be mutated."
-    picture = Image.radial_gradient("L").resize((24, 20)).convert("RGB")
-    out = []
-    for kind, options in (
-        ("JPEG", {}),
-        ("JPEG", {"progressive": True}),
-        ("JPEG", {"quality": 20, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"}),
-        ("PNG", {}),
-        ("WEBP", {}),
-        ("WEBP", {"lossless": True}),
-        ("GIF", {}),
-        ("BMP", {}),
-    ):
-        file = BytesIO()
-        picture.save(file, kind, **options)
-        out.append(file.getvalue())
-    for mode in ("L", "P", "1", "LA", "RGBA", "I;16"):
-        file = BytesIO()
-        (Image.fromarray(np.full((20, 24), 30000, np.uint16)) if mode == "I;16" else picture.convert(mode)).save(
-            file, "PNG"
-        )
-        out.append(file.getvalue())
-    for more in ({"save_all": True, "append_images": [picture.rotate(90)]},):
-        for kind in ("GIF", "PNG", "WEBP"):
-            file = BytesIO()
-            picture.save(file, kind, **more)
-            out.append(file.getvalue())
+def saved(picture: Image.Image, kind: str, **options) -> bytes:
+    "An image as the bytes of a file."
     file = BytesIO()
-    picture.convert("CMYK").save(file, "JPEG")
-    return [*out, file.getvalue()]
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def seeds() -> list[bytes]:
+    "Small images of every kind that is read, to be mutated."
+    picture = Image.radial_gradient("L").resize((24, 20)).convert("RGB")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    animation = {"save_all": True, "append_images": [picture.rotate(90)]}
+    return [
+        *(saved(picture, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP")),
+        saved(picture, "JPEG", progressive=True),
+        saved(picture, "JPEG", quality=20, exif=exif),
+        saved(picture.convert("CMYK"), "JPEG"),
+        saved(picture, "WEBP", lossless=True),
+        *(saved(picture.convert(mode), "PNG") for mode in ("L", "P", "1", "LA", "RGBA")),
+        saved(Image.fromarray(np.full((20, 24), 30000, np.uint16)), "PNG"),
+        *(saved(picture, kind, **animation) for kind in ("GIF", "PNG", "WEBP")),
+    ]
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
-    "A picture with bytes flipped, cut, doubled, moved or overwritten by telling values."
+    "An image with bytes flipped, cut, doubled, or overwritten with values that matter to a decoder."
     b = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         i, n = rng.randrange(len(b) + 1), rng.randrange(1, 17)
@@ -111,7 +99,7 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
 
 
 def run_mutations(n: int, seed: int) -> None:
-    "Mutated pictures, a third of them inside JSON."
+    "Mutated images, a third of them inside JSON."
     rng, pictures = random.Random(seed), seeds()
     for _ in range(n):
         data = mutated(rng, rng.choice(pictures))
@@ -123,7 +111,7 @@ def run_mutations(n: int, seed: int) -> None:
 
 
 def run_hypothesis(n: int, seed: int) -> None:
-    "Messages that hypothesis makes: any text, any JSON, any bytes behind the signatures."
+    "Messages generated by hypothesis: any text, any JSON, any bytes after the signatures."
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
     anything = st.recursive(
         scalars, lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4), max_leaves=12
@@ -154,7 +142,7 @@ def run_hypothesis(n: int, seed: int) -> None:
 
 
 def run_atheris(n: int, seed: int) -> None:
-    "Input guided by coverage of the parser and of what Pillow does in Python."
+    "Input guided by the coverage of the parser and of Pillow's Python code."
     import atheris
 
     atheris.instrument_all()
@@ -165,35 +153,21 @@ def run_atheris(n: int, seed: int) -> None:
         else:
             one(data[1:])
         if sum(counts.values()) >= n:
-            report(n, "atheris")
-
-    import tempfile
+            report("atheris")
 
     with tempfile.TemporaryDirectory() as folder:
         for i, s in enumerate(seeds()):
             (Path(folder) / f"{i}").write_bytes(b"b" + s)
         (Path(folder) / "json").write_bytes(b't{"image": "/9j/4AAQ", "id": 1}')
-        atheris.Setup(
-            [
-                sys.argv[0],
-                f"-seed={seed + 1}",
-                f"-runs={n}",
-                "-max_len=4000",
-                "-rss_limit_mb=3000",
-                "-timeout=20",
-                "-verbosity=0",
-                folder,
-            ],
-            test,
-        )
+        limits = ["-max_len=4000", "-rss_limit_mb=3000", "-timeout=20", "-verbosity=0"]
+        atheris.Setup([sys.argv[0], f"-seed={seed + 1}", f"-runs={n}", *limits, folder], test)
         atheris.Fuzz()
 
 
-def report(n: int, kind: str) -> None:
-    "The table of codes."
-    print(
-        f"{sum(counts.values())} inputs ({kind}); slowest {slowest * 1e3:.0f} ms; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
-    )
+def report(kind: str) -> None:
+    "Print how often each code was the answer."
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{sum(counts.values())} inputs ({kind}); slowest {slowest * 1e3:.0f} ms; peak memory {memory:.0f} MB")
     for code, k in counts.most_common():
         print(f"  {code:<18} {k}")
     sys.stdout.flush()
@@ -201,9 +175,9 @@ def report(n: int, kind: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--atheris", action="store_true")
+    parser.add_argument("--inputs", type=int, default=2000, help="number of inputs (default: 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random generators (default: 0)")
+    parser.add_argument("--atheris", action="store_true", help="let coverage guide the input")
     args = parser.parse_args(argv)
     cv2.setNumThreads(1)
     if args.atheris:
@@ -211,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         run_mutations(args.inputs * 3 // 4, args.seed)
         run_hypothesis(args.inputs // 4, args.seed)
-        report(args.inputs, "mutations and hypothesis")
+        report("mutations and hypothesis")
     return 0
 
 

@@ -1,4 +1,6 @@
-"""The usual way to build an emotion server, for comparison only: JSON frames, Face Mesh on every frame, a Keras SavedModel, all on the event loop.
+"""A conventional emotion server, for comparison only.
+
+JSON frames, MediaPipe Face Mesh on every frame, a Keras SavedModel, and all the work on the event loop.
 
 python benchmarks/reference_server.py --savedmodel DIR --port 8200
 """
@@ -16,40 +18,47 @@ import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 
-def create_app(savedmodel: Path) -> FastAPI:
-    "The app; the model and one Face Mesh are shared by all connections."
-    metadata = json.loads(savedmodel.with_name(savedmodel.name.removesuffix("_savedmodel") + ".json").read_text())
-    names, framing, size = metadata["class_names"], metadata["framing"], tuple(metadata["input"][:2])
-    predict = tf.saved_model.load(str(savedmodel)).signatures["serving_default"]
-    mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=5)
-    app = FastAPI()
+class Recogniser:
+    "Face Mesh and the model, shared by all connections."
 
-    def boxes(rgb: np.ndarray) -> list[np.ndarray]:
+    def __init__(self, savedmodel: Path):
+        stem = savedmodel.name.removesuffix("_savedmodel")
+        metadata = json.loads(savedmodel.with_name(stem + ".json").read_text())
+        self.names, self.framing, self.size = metadata["class_names"], metadata["framing"], metadata["input"][:2]
+        self.predict = tf.saved_model.load(str(savedmodel)).signatures["serving_default"]
+        self.mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=5)
+
+    def __call__(self, rgb: np.ndarray) -> list[dict]:  # rgb: (h, w, 3) uint8
+        "All faces with their emotions, in the form of the JSON API."
+        return [self.emotion(rgb, box) for box in self.boxes(rgb)]
+
+    def boxes(self, rgb: np.ndarray) -> list[np.ndarray]:  # each (4,) float pixels: x0 y0 x1 y1
         h, w = rgb.shape[:2]
-        found = mesh.process(rgb).multi_face_landmarks or []
+        found = self.mesh.process(rgb).multi_face_landmarks or []
         points = [np.array([(p.x * w, p.y * h) for p in face.landmark]) for face in found]
         return [np.concatenate([p.min(0), p.max(0)]) for p in points]
 
-    def crop(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
-        side = framing["side"] * max(box[2] - box[0], box[3] - box[1])
-        x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2 + framing["shift_y"] * side
-        x0, y0, x1, y1 = (
-            max(0, int(x)),
-            max(0, int(y)),
-            min(rgb.shape[1], int(x + side)),
-            min(rgb.shape[0], int(y + side)),
-        )
-        return cv2.resize(rgb[y0:y1, x0:x1], size).astype(np.float32)
+    def crop(self, rgb: np.ndarray, box: np.ndarray) -> np.ndarray:  # (size, size, 3) float32
+        side = self.framing["side"] * max(box[2] - box[0], box[3] - box[1])
+        x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2 + self.framing["shift_y"] * side
+        x0, y0 = max(0, int(x)), max(0, int(y))
+        x1, y1 = min(rgb.shape[1], int(x + side)), min(rgb.shape[0], int(y + side))
+        return cv2.resize(rgb[y0:y1, x0:x1], self.size).astype(np.float32)
 
-    def emotion(rgb: np.ndarray, box: np.ndarray) -> dict:
-        p = next(iter(predict(tf.constant(crop(rgb, box)[None])).values())).numpy()[0]
+    def emotion(self, rgb: np.ndarray, box: np.ndarray) -> dict:
+        p = next(iter(self.predict(tf.constant(self.crop(rgb, box)[None])).values())).numpy()[0]
         x0, y0, x1, y1 = (int(v) for v in box)
         return {
             "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "emotion": names[int(p.argmax())],
+            "emotion": self.names[int(p.argmax())],
             "confidence": float(p.max()),
-            "probabilities": dict(zip(names, map(float, p))),
+            "probabilities": dict(zip(self.names, map(float, p))),
         }
+
+
+def create_app(savedmodel: Path) -> FastAPI:
+    "The server."
+    recognise, app = Recogniser(savedmodel), FastAPI()
 
     @app.get("/readyz")
     async def readyz() -> dict:
@@ -62,7 +71,7 @@ def create_app(savedmodel: Path) -> FastAPI:
             while True:
                 data = base64.b64decode(json.loads(await socket.receive_text())["image"])
                 rgb = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-                await socket.send_text(json.dumps({"results": [emotion(rgb, b) for b in boxes(rgb)]}))
+                await socket.send_text(json.dumps({"results": recognise(rgb)}))
         except WebSocketDisconnect:
             pass
 

@@ -1,4 +1,7 @@
-"""One classifier runtime, alone in a process: `python benchmarks/runtime.py litert|onnxruntime|openvino|tensorflow STEM` prints a line of JSON."""
+"""One classifier runtime in a separate process; prints one line of JSON.
+
+python benchmarks/runtime.py litert|onnxruntime|openvino|tensorflow STEM
+"""
 
 import json
 import sys
@@ -17,7 +20,7 @@ def litert(threads: int):
     "LiteRT with XNNPACK."
     from pathlib import Path
 
-    from face_emotion.core.classifier import ThreadBudget, LiteRTModel
+    from face_emotion.core.classifier import LiteRTModel, ThreadBudget
 
     model = LiteRTModel(Path(stem + ".tflite"), ThreadBudget(threads))
     return lambda x: model(x)[0]

@@ -1,10 +1,11 @@
-"""A server left running among bad clients: memory, errors, and what the good clients notice.
+"""A server left running among misbehaving clients: memory, errors, and what well-behaved clients notice.
 
-    python benchmarks/soak.py --minutes 30            20 clients, half of them bad; then the same good load alone
+    python benchmarks/soak.py --minutes 30            20 clients, half of them misbehaving
     python benchmarks/soak.py --minutes 0.2           the short form that tests/test_soak.py runs
 
-Good clients send some frames a second each and wait for the answers. The bad ones, in turn: connect and vanish without a close; send garbage between frames; never read;
-flood with frames; trickle half a message; upload rubbish by HTTP. The same good load without the bad ones is measured for ten seconds before each minute, on the same server.
+Good clients send a few frames per second each and wait for the answers. Bad clients take turns: they vanish without a
+close, send garbage between frames, never read, flood the server with frames, send a message byte by byte, or upload
+garbage by HTTP. Before each minute, the good clients are measured alone for ten seconds on the same server.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -40,19 +42,22 @@ GARBAGE = [
     '{"image": "' + "A" * 20_000 + '"}',
     b"x" * 2_200_000,
 ]
+HANDSHAKE = (
+    b"GET /ws/emotion HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 def picture() -> bytes:
-    "A 640x480 frame with one face, JPEG quality 70."
+    "A 640x480 frame with one face, as JPEG of quality 70."
     from skimage import data
 
-    return cv2.imencode(
-        ".jpg", cv2.resize(data.astronaut()[:384, :, ::-1], (640, 480)), [cv2.IMWRITE_JPEG_QUALITY, 70]
-    )[1].tobytes()
+    frame = cv2.resize(data.astronaut()[:384, :, ::-1], (640, 480))
+    return cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
 
 
 class Run:
-    "What one phase counted."
+    "What the clients of one phase counted."
 
     def __init__(self, port: int):
         self.url, self.http, self.port = f"ws://127.0.0.1:{port}/ws/emotion", f"http://127.0.0.1:{port}", port
@@ -85,27 +90,26 @@ async def good(run: Run, rate: float) -> None:
 
 
 async def vanish(run: Run, ws) -> None:
-    "A few frames, and gone without a word."
+    "A few frames, then disconnect without a close."
     for _ in range(random.randrange(4)):
         await ws.send(run.frame)
     ws.transport.abort()
 
 
-async def rubbish(run: Run, ws) -> None:
-    "Garbage between frames; every answer must come, and the right kind."
+async def garbage(run: Run, ws) -> None:
+    "Garbage between frames. Every message must get the right kind of answer."
     for _ in range(30):
         await ws.send(random.choice(GARBAGE))
         answer = json.loads(await asyncio.wait_for(ws.recv(), 30))
         run.counts[f"bad: {answer['error']['code']}"] += 1
         await ws.send(run.frame)
-        run.counts[
-            "bad: answered" if "error" not in json.loads(await asyncio.wait_for(ws.recv(), 30)) else "bad: refused"
-        ] += 1
+        answer = json.loads(await asyncio.wait_for(ws.recv(), 30))
+        run.counts["bad: refused" if "error" in answer else "bad: answered"] += 1
         await asyncio.sleep(0.4)
 
 
 async def flood(run: Run, ws) -> None:
-    "2,000 frames within a second, if the line takes them; faster would only slow the machine that this runs on."
+    "2,000 frames within a second. More would only slow down the machine that runs this benchmark."
     for _ in range(20):
         for _ in range(100):
             await ws.send(b"<html>")
@@ -114,7 +118,7 @@ async def flood(run: Run, ws) -> None:
 
 
 async def trickle(run: Run, ws) -> None:
-    "The header of a large frame, then a few bytes now and then."
+    "The header of a large frame, then a few bytes at a time."
     ws.transport.write(b"\x82\xfe" + struct.pack(">H", 60_000) + bytes(4))
     for _ in range(10):
         ws.transport.write(bytes(100))
@@ -122,11 +126,11 @@ async def trickle(run: Run, ws) -> None:
     ws.transport.abort()
 
 
-HABITS = {f.__name__: f for f in (vanish, rubbish, flood, trickle)}
+HABITS = {f.__name__: f for f in (vanish, garbage, flood, trickle)}
 
 
 async def bad(run: Run, address: str, habits: tuple[str, ...]) -> None:
-    "One bad client with an address of its own: another bad habit each time."
+    "One bad client with its own address, and a different bad habit each time."
     while not run.end:
         kind = HABITS[random.choice(habits)]
         try:
@@ -138,24 +142,22 @@ async def bad(run: Run, address: str, habits: tuple[str, ...]) -> None:
         except (ConnectionClosed, InvalidHandshake, OSError, asyncio.TimeoutError) as e:
             run.counts[f"bad: {type(e).__name__}"] += 1
         if random.random() < 0.1:
-            await asyncio.to_thread(upload_rubbish, run)
+            await asyncio.to_thread(upload_garbage, run)
         await asyncio.sleep(random.random())
 
 
-def upload_rubbish(run: Run) -> None:
+def upload_garbage(run: Run) -> None:
+    "Upload random bytes."
+    body = random.randbytes(random.randrange(3_000_000))
     try:
-        urllib.request.urlopen(
-            urllib.request.Request(
-                run.http + "/api/predict", random.randbytes(random.randrange(3_000_000)), {"Content-Type": "image/jpeg"}
-            ),
-            timeout=10,
-        )
+        request = urllib.request.Request(run.http + "/api/predict", body, {"Content-Type": "image/jpeg"})
+        urllib.request.urlopen(request, timeout=10)
     except OSError as e:
         run.counts[f"bad: upload {getattr(e, 'code', type(e).__name__)}"] += 1
 
 
 async def slow_reader(run: Run, address: str) -> None:
-    "Never reads; sends until the line is full, and starts again when it is cut."
+    "Never reads. Sends until the connection is full, and starts again when it is cut."
     while not run.end:
         try:
             s = socket.socket()
@@ -164,13 +166,9 @@ async def slow_reader(run: Run, address: str) -> None:
             s.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(s, ("127.0.0.1", run.port))
-            await loop.sock_sendall(
-                s,
-                b"GET /ws/emotion HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            )
-            garbage = b"\x82\x86\0\0\0\0<html>"
+            await loop.sock_sendall(s, HANDSHAKE)
             while not run.end:
-                await asyncio.wait_for(loop.sock_sendall(s, garbage), 5)
+                await asyncio.wait_for(loop.sock_sendall(s, b"\x82\x86\0\0\0\0<html>"), 5)
                 run.counts["slow: sent"] += 1
                 await asyncio.sleep(0.01)
         except (OSError, asyncio.TimeoutError) as e:
@@ -181,7 +179,7 @@ async def slow_reader(run: Run, address: str) -> None:
 
 
 def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...] = ()) -> Run:
-    "Good clients for a while, with or without bad ones in a process of their own, so that they do not slow the good ones' clock."
+    "Good clients for a while. Bad ones run in another process, so that they do not slow the good ones' clock."
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     other = context.Process(target=bad_ones, args=(port, seconds, n_bad, habits, results)) if n_bad else None
@@ -195,7 +193,8 @@ def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float, habit
 
 
 def bad_ones(port: int, seconds: float, n_bad: int, habits: tuple[str, ...], results) -> None:
-    os.nice(10)  # in life they run elsewhere
+    "The bad clients of a phase, in their own process."
+    os.nice(10)  # usually they run on other machines
     results.put(asyncio.run(clients(port, seconds, 0, n_bad, 1, habits)).counts)
 
 
@@ -203,11 +202,10 @@ async def clients(port: int, seconds: float, n_good: int, n_bad: int, rate: floa
     "Clients for a while; half of the bad ones are slow readers."
     run = Run(port)
     tasks = [asyncio.create_task(good(run, rate)) for _ in range(n_good)]
-    address = lambda i: f"127.0.1.{i + 1}" if sys.platform == "linux" else "127.0.0.1"
-    tasks += [
-        asyncio.create_task(slow_reader(run, address(i)) if i % 2 else bad(run, address(i), habits))
-        for i in range(n_bad)
-    ]
+    for i in range(n_bad):
+        address = f"127.0.1.{i + 1}" if sys.platform == "linux" else "127.0.0.1"
+        client = slow_reader(run, address) if i % 2 else bad(run, address, habits)
+        tasks.append(asyncio.create_task(client))
     await asyncio.sleep(seconds)
     run.end = True
     done, late = await asyncio.wait(tasks, timeout=5)
@@ -219,140 +217,146 @@ async def clients(port: int, seconds: float, n_good: int, n_bad: int, rate: floa
     return run
 
 
-def p(values: list[float], q: float) -> float:
+@dataclass(frozen=True)
+class Plan:
+    "What to run."
+
+    minutes: float
+    good: int  # well-behaved clients
+    bad: int  # misbehaving clients, half of which never read
+    rate: float  # frames per second of each good client
+    habits: tuple[str, ...]  # of the bad clients that do read
+
+
+def percentile(values: list[float], q: float) -> float:  # milliseconds
+    "A quantile of some seconds."
     return sorted(values)[min(len(values) - 1, int(len(values) * q))] * 1e3 if values else float("nan")
 
 
+def latencies(runs: list[Run]) -> list[float]:
+    "All latencies of some phases."
+    return [seconds for run in runs for seconds in run.latencies]
+
+
 def metrics(port: int) -> str:
+    "The text of `/metrics`."
     return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
 
 
-def soak(minutes: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...] = tuple(HABITS)) -> dict:
-    "The whole run; the figures as a dictionary."
+def counters(port: int) -> list[str]:
+    "The lines of `/metrics` that say what happened to clients and frames."
+    ends = ("errors_total{", "closed_total{", "refused_total{", "dropped_total ", "connections ", "frames_total ")
+    lines = [line for line in metrics(port).splitlines() if line.startswith("face_emotion")]
+    return [line for line in lines if any(end in line for end in (*ends, "lost_total "))]
+
+
+def start_server(port: int, folder: Path, output) -> subprocess.Popen:
+    "A server process, once it is ready."
+    command = [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "SEND_TIMEOUT": "5"}
+    server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=env)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2)
+            break
+        except OSError:
+            time.sleep(0.2)
+    return server
+
+
+def soak(plan: Plan) -> dict:
+    "The whole run; its figures."
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "output.txt", "wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)],
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "SEND_TIMEOUT": "5"},
-        )
+        server = start_server(port, Path(folder), output)
         try:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2)
-                    break
-                except OSError:
-                    time.sleep(0.2)
-            return _measured(server, port, minutes, n_good, n_bad, rate, habits, Path(folder))
+            return measure(server, port, plan, Path(folder))
         finally:
             server.kill()
             server.wait()
 
 
-def _measured(
-    server: subprocess.Popen,
-    port: int,
-    minutes: float,
-    n_good: int,
-    n_bad: int,
-    rate: float,
-    habits: tuple[str, ...],
-    folder: Path,
-) -> dict:
-    process, seconds = psutil.Process(server.pid), minutes * 60
-    mb = lambda: process.memory_info().rss / 2**20
-    phase(port, max(6, min(10, seconds / 4)), n_good, n_bad, rate, habits)  # warm: thread pools, interpreters, buffers
+def measure(server: subprocess.Popen, port: int, plan: Plan, folder: Path) -> dict:
+    "The figures of a running server, which is stopped at the end."
+    process, seconds = psutil.Process(server.pid), plan.minutes * 60
+    phase(port, max(6, min(10, seconds / 4)), plan.good, plan.bad, plan.rate, plan.habits)  # warm up
     time.sleep(1)
-    start, memory, files = mb(), [], process.num_fds()
-    among, alone, left = [], [], seconds
-    while (
-        left > 0
-    ):  # a minute with the bad ones, some seconds without, and so on: whatever else the machine does falls on both
-        alone.append(phase(port, min(10, max(5, seconds / 4)), n_good, 0, rate))
-        among.append(phase(port, min(60, left), n_good, n_bad, rate, habits))
-        memory.append(mb())
-        print(
-            f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files, p50 {p(among[-1].latencies, 0.5):.1f}, p95 {p(among[-1].latencies, 0.95):.1f} ms (alone p95 {p(alone[-1].latencies, 0.95):.1f}), machine load {os.getloadavg()[0]:.1f}",
-            file=sys.stderr,
-            flush=True,
-        )
-        left -= 60
+    start, files = process.memory_info().rss / 2**20, process.num_fds()
+    memory, alone, among = minutes_of(process, port, plan)
+
     deadline = time.monotonic() + 30  # slow readers are cut after SEND_TIMEOUT
     while time.monotonic() < deadline and "face_emotion_connections 0.0" not in metrics(port):
         time.sleep(0.5)
-    counts = sum((r.counts for r in among), collections.Counter())
-    quiet, busy = [x for r in alone for x in r.latencies], [x for r in among for x in r.latencies]
-    server_lines = [
-        line
-        for line in metrics(port).splitlines()
-        if line.startswith("face_emotion")
-        and any(
-            k in line
-            for k in (
-                "errors_total{",
-                "closed_total{",
-                "refused_total{",
-                "dropped_total ",
-                "connections ",
-                "frames_total ",
-                "lost_total ",
-            )
-        )
-    ]
+    server_lines = counters(port)
     server.terminate()
     stopped = time.monotonic()
     code = server.wait(10)
+    logs = list((folder / "logs").glob("*.log"))
     return {
-        "minutes": minutes,
-        "good clients": n_good,
-        "bad clients": n_bad,
-        "habits": ["slow_reader", *habits],
-        "frames a second each": rate,
+        **{f"plan: {key}": value for key, value in asdict(plan).items()},
         "memory start MB": round(start, 1),
-        "memory end MB": round(mb_last(memory), 1),
+        "memory end MB": round(statistics.median(memory[-3:]), 1),
         "memory by minute": [round(m) for m in memory],
         "open files at start": files,
-        "p50 alone ms": round(p(quiet, 0.5), 1),
-        "p95 alone ms": round(p(quiet, 0.95), 1),
-        "p50 among bad ms": round(p(busy, 0.5), 1),
-        "p95 among bad ms": round(p(busy, 0.95), 1),
-        "p95 ratio": round(p(busy, 0.95) / p(quiet, 0.95), 2),
-        "p95 ratio by minute": [round(p(b.latencies, 0.95) / p(a.latencies, 0.95), 2) for a, b in zip(alone, among)],
-        "answers to good": len(busy),
-        "counts": dict(sorted(counts.items())),
+        **compare(alone, among),
+        "counts": dict(sorted(sum((run.counts for run in among), collections.Counter()).items())),
         "server": server_lines,
-        "tracebacks in log": sum(
-            f.read_text(errors="replace").count("Traceback") for f in (folder / "logs").glob("*.log")
-        ),
-        "log bytes": sum(f.stat().st_size for f in (folder / "logs").glob("*.log")),
+        "tracebacks in log": sum(f.read_text(errors="replace").count("Traceback") for f in logs),
+        "log bytes": sum(f.stat().st_size for f in logs),
         "exit code": code,
         "exit seconds": round(time.monotonic() - stopped, 2),
     }
 
 
-def mb_last(memory: list[float]) -> float:
-    return statistics.median(memory[-3:])
+def minutes_of(process: psutil.Process, port: int, plan: Plan) -> tuple[list[float], list[Run], list[Run]]:
+    "Memory by minute, and the phases without and with bad clients, in turn: other load on the machine affects both."
+    memory, alone, among, left = [], [], [], plan.minutes * 60
+    while left > 0:
+        alone.append(phase(port, min(10, max(5, plan.minutes * 15)), plan.good, 0, plan.rate))
+        among.append(phase(port, min(60, left), plan.good, plan.bad, plan.rate, plan.habits))
+        memory.append(process.memory_info().rss / 2**20)
+        p50, p95 = (percentile(among[-1].latencies, q) for q in (0.5, 0.95))
+        quiet = percentile(alone[-1].latencies, 0.95)
+        print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files", end=", ", file=sys.stderr)
+        print(f"p50 {p50:.1f}, p95 {p95:.1f} ms (alone {quiet:.1f})", file=sys.stderr, flush=True)
+        left -= 60
+    return memory, alone, among
+
+
+def compare(alone: list[Run], among: list[Run]) -> dict:
+    "What the good clients noticed of the bad ones."
+    quiet, busy = latencies(alone), latencies(among)
+
+    def ratio(a: list[float], b: list[float]) -> float:
+        return round(percentile(b, 0.95) / percentile(a, 0.95), 2)
+
+    return {
+        "p50 alone ms": round(percentile(quiet, 0.5), 1),
+        "p95 alone ms": round(percentile(quiet, 0.95), 1),
+        "p50 among bad ms": round(percentile(busy, 0.5), 1),
+        "p95 among bad ms": round(percentile(busy, 0.95), 1),
+        "p95 ratio": ratio(quiet, busy),
+        "p95 ratio by minute": [ratio(a.latencies, b.latencies) for a, b in zip(alone, among)],
+        "answers to good": len(busy),
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--good", type=int, default=10)
-    parser.add_argument("--bad", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=5, help="frames a second of each good client")
-    parser.add_argument(
-        "--habits", default=",".join(HABITS), help="what the bad clients do that are no slow readers; default all"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="write the figures there as JSON")
+    parser.add_argument("--minutes", type=float, default=30, help="duration (default: 30)")
+    parser.add_argument("--good", type=int, default=10, help="number of good clients (default: 10)")
+    parser.add_argument("--bad", type=int, default=10, help="number of bad clients; half never read (default: 10)")
+    parser.add_argument("--rate", type=float, default=5, help="frames per second of each good client (default: 5)")
+    parser.add_argument("--habits", default=",".join(HABITS), help="of the bad clients that do read (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random generator (default: 0)")
+    parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     args = parser.parse_args(argv)
     random.seed(args.seed)
-    figures = soak(args.minutes, args.good, args.bad, args.rate, tuple(args.habits.split(",")))
+    plan = Plan(args.minutes, args.good, args.bad, args.rate, tuple(args.habits.split(",")))
+    figures = soak(plan)
     text = json.dumps(figures, indent=1, ensure_ascii=False)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
