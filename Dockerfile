@@ -1,5 +1,6 @@
-# The server with the bundled model:   docker build -t face-emotion . && docker run -p 127.0.0.1:8001:8001 face-emotion
-# Nothing beyond what serving needs: no TensorFlow, no Jupyter.
+# The server with the bundled model and only what serving needs: no TensorFlow, no Jupyter.
+#   docker build -t face-emotion . && docker run -p 127.0.0.1:8001:8001 face-emotion
+# docs/operation.md describes settings, your own model, and several replicas.
 FROM python:3.11.9-slim-bookworm AS build
 WORKDIR /build
 COPY requirements/serve-py311.txt ./
