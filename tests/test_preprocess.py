@@ -19,23 +19,23 @@ import pandas as pd
 import psutil
 import pytest
 
-from face_emotion.data.sample import SMALL_SIZES, Sample, make_sample
-from face_emotion.preprocess import Cropper, preprocess
-from face_emotion.data.manifest import Options, PreprocessError
 from face_emotion.data.engines import run_local
+from face_emotion.data.plan import CropFolder, FinishedCrop, PlannedCrop
+from face_emotion.data.sample import SMALL_SIZES, Sample, make_sample
+from face_emotion.preprocess import Cropper, Options, PreprocessError, preprocess
 
 RECORDS, KILLS = 1000, 10
 
 
-def _hear_ctrl_c():
-    "A test run that was started in the background ignores Ctrl-C, and its children would too."
+def listen_to_ctrl_c():
+    """A test run that was started in the background ignores Ctrl-C, and its children would too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def cli(*args, **kwargs) -> subprocess.Popen:
     """`python -m face_emotion.preprocess` with its output piped."""
     return subprocess.Popen(
-        preexec_fn=_hear_ctrl_c,
+        preexec_fn=listen_to_ctrl_c,
         args=[sys.executable, "-m", "face_emotion.preprocess", *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -76,22 +76,15 @@ class Run(NamedTuple):
 
 
 def journal_of(out: Path) -> bytes:
+    """The journal as it is now, empty while there is none."""
     try:
         return (out / "state" / "journal.jsonl").read_bytes()
     except FileNotFoundError:
         return b""
 
 
-def written(out: Path) -> int:
-    """Bytes of the journal."""
-    try:
-        return (out / "state" / "journal.jsonl").stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
 def wait_while(process: subprocess.Popen, condition, seconds: float) -> bool:
-    """Whether the condition ended while the process lived, within so many seconds."""
+    """Whether the condition ended in time, while the process lived."""
     deadline = time.monotonic() + seconds
     while condition():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -102,7 +95,7 @@ def wait_while(process: subprocess.Popen, condition, seconds: float) -> bool:
 
 @pytest.fixture(scope="module")
 def timed(sample, tmp_path_factory) -> Run:
-    """A run that nothing disturbed, made from the command line."""
+    """A run from the command line that nothing disturbed."""
     out = tmp_path_factory.mktemp("undisturbed") / "crops"
     process, begun = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=out.parent), time.monotonic()
     wait_while(process, lambda: b'"status": "ok"' not in journal_of(out), 120)
@@ -148,23 +141,30 @@ def test_no_person_is_on_both_sides_and_classes_keep_their_shares(undisturbed):
     assert 0.08 < (ok.split == "validation").mean() < 0.12
 
 
+def kill_during_start(process, out: Path, rng: random.Random, timed: Run) -> None:
+    """Wait for some time before the first new row, and kill."""
+    before = len(journal_of(out))
+    wait_while(process, lambda: len(journal_of(out)) == before, rng.uniform(0, timed.start_s))
+
+
+def kill_during_work(process, out: Path, rng: random.Random, timed: Run, share: float) -> None:
+    """Wait until a share of the journal is written, and a moment more, and kill."""
+    aim = max(len(journal_of(out)) + 1, int(share * len(journal_of(timed.out))))
+    wait_while(process, lambda: len(journal_of(out)) < aim, 60 + 2 * (timed.start_s + timed.work_s))
+    time.sleep(rng.uniform(0, timed.work_s / 100))
+    assert len(journal_of(out)) >= aim, f"only {len(journal_of(out))} of {aim} bytes of the journal"
+
+
 def test_killed_ten_times_and_resumed_it_ends_the_same(sample, timed, tmp_path):
-    """By turns somewhere in its start, and when it has come a share of the way further: however fast the machine is, work is left for every kill."""
-    out, rng, grew, whole = tmp_path / "crops", random.Random(3), [], written(timed.out)
+    """In turn somewhere in its start and after a share of the work: on any machine, work is left for every kill."""
+    out, rng, grew = tmp_path / "crops", random.Random(3), []
     for kill in range(KILLS):
         process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
-        before = written(out)
         if kill % 2:
-            aim = max(before + 1, whole * kill // (KILLS + 2))
-            wait_while(process, lambda: written(out) < aim, 60 + 2 * (timed.start_s + timed.work_s))
-            time.sleep(rng.uniform(0, timed.work_s / 100))
+            kill_during_work(process, out, rng, timed, kill / (KILLS + 2))
         else:
-            wait_while(process, lambda: written(out) == before, rng.uniform(0, timed.start_s))
+            kill_during_start(process, out, rng, timed)
         assert process.poll() is None, f"ended by itself, before kill {kill + 1} of {KILLS}: {process.communicate()}"
-        if kill % 2:
-            assert written(out) >= aim, (
-                f"only {written(out)} of {aim} bytes of the journal, before kill {kill + 1} of {KILLS}"
-            )
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate(timeout=60)
@@ -174,7 +174,7 @@ def test_killed_ten_times_and_resumed_it_ends_the_same(sample, timed, tmp_path):
         assert all(p.suffix == ".jpg" and p.read_bytes().endswith(b"\xff\xd9") for p in crops), "half a crop"
         grew.append(len(crops))
     process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
-    stdout, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert grew == sorted(grew) and grew[-1] > 0, grew
     assert content(out).keys() == content(timed.out).keys()
@@ -190,7 +190,7 @@ def test_interrupted_it_leaves_a_manifest_and_goes_on(sample, how, tmp_path):
     assert wait_while(process, lambda: b'"status": "ok"' not in journal_of(out), 60), process.communicate()
     process.send_signal(how)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command goes on" in stderr
+    assert process.returncode == 130 and "run the same command to continue" in stderr
     m = pd.read_parquet(out / "manifest.parquet")
     done = (m.status == "ok").sum()
     assert done > 0 and all((out / c).is_file() for c in m[m.status == "ok"].crop)
@@ -201,10 +201,10 @@ def test_interrupted_it_leaves_a_manifest_and_goes_on(sample, how, tmp_path):
 class Fragile:
     """Stands in for a cropper: some photographs end its process."""
 
-    def __call__(self, row: dict) -> dict:
-        if row["n"] in (3, 17):
+    def __call__(self, planned: PlannedCrop) -> FinishedCrop:
+        if planned.key in ("3", "17"):
             os._exit(9)
-        return row | {"status": "ok", "reason": ""}
+        return FinishedCrop(planned.key, "ok")
 
 
 class Broken:
@@ -214,16 +214,20 @@ class Broken:
         raise OSError("no model")
 
 
+def planned_crops(n: int) -> list[PlannedCrop]:
+    return [PlannedCrop(str(i), f"{i}.jpg", (0, 0, 1, 1), f"train/sad/{i}.jpg") for i in range(n)]
+
+
 def test_a_photograph_that_kills_its_process_is_a_failed_row():
-    rows = [r for batch in run_local(({"n": n} for n in range(30)), Fragile, 2) for r in batch]
-    assert sorted(r["n"] for r in rows) == list(range(30))
-    assert {r["n"] for r in rows if r["status"] == "failed"} == {3, 17}
-    assert all(r["reason"].startswith("worker died") for r in rows if r["status"] == "failed")
+    finished = [f for batch in run_local(planned_crops(30), Fragile, 2) for f in batch]
+    assert sorted(int(f.key) for f in finished) == list(range(30))
+    assert {f.key for f in finished if f.status == "failed"} == {"3", "17"}
+    assert all(f.reason.startswith("worker died") for f in finished if f.status == "failed")
 
 
 def test_workers_that_cannot_start_stop_the_run():
     with pytest.raises(PreprocessError, match="do not start"):
-        list(run_local([{"n": 1}], Broken, 1))
+        list(run_local(planned_crops(1), Broken, 1))
 
 
 def test_two_runs_on_one_data_set_exclude_each_other(sample, tmp_path):
@@ -231,7 +235,7 @@ def test_two_runs_on_one_data_set_exclude_each_other(sample, tmp_path):
     first = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
     assert wait_while(first, lambda: not (out / "state" / "options.json").exists(), 60), first.communicate()
     second = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
-    assert "Another run is writing" in second.communicate(timeout=60)[1] and second.returncode == 2
+    assert "Another process is writing" in second.communicate(timeout=60)[1] and second.returncode == 2
     first.terminate()
     first.communicate(timeout=60)
 
@@ -243,7 +247,7 @@ def test_a_folder_that_cannot_be_written_stops_the_run_with_what_was_done_kept(s
         (out / side / "sad").write_text("in the way of a folder")
     process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
     _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 1 and "the same command goes on from there" in stderr and "Traceback" not in stderr
+    assert process.returncode == 1 and "run the same command to continue" in stderr and "Traceback" not in stderr
     for side in ("train", "validation"):
         (out / side / "sad").unlink()
     assert preprocess(sample.folder, out, workers=0, limit=3, progress=False).new == 3
@@ -332,10 +336,29 @@ def test_a_crop_that_lost_its_label_goes(tmp_path):
 
 
 def test_neither_tensorflow_nor_pandas_is_loaded_by_a_worker():
-    code = "import sys, face_emotion.preprocess; print([m for m in ('tensorflow', 'keras', 'pandas', 'matplotlib', 'ray') if m in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+    heavy = "('tensorflow', 'keras', 'pandas', 'matplotlib', 'ray')"
+    code = f"import sys, face_emotion.preprocess; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_damaged_journal_stops_the_run_with_what_to_do(sample, tmp_path):
+    out = tmp_path / "crops"
+    preprocess(sample.folder, out, workers=0, limit=2, progress=False)
+    journal = out / "state" / "journal.jsonl"
+    journal.write_bytes(b'{"of": "another program"}\n' + journal.read_bytes())
+    process = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2 and "Line 1 of" in stderr and "--overwrite" in stderr and "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("module", ["sample", "aihub_sample"])
+def test_the_sample_has_a_command_under_both_of_its_names(module, tmp_path):
+    command = [sys.executable, "-m", f"face_emotion.{module}"]
+    usage = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert usage.startswith("usage: face-emotion sample")
+    made = subprocess.run([*command, "--out", "s", "--photos", "30", "--scenes", "2", "--small"], cwd=tmp_path)
+    assert made.returncode == 0 and (tmp_path / "s" / "truth.csv").is_file()
 
 
 @pytest.mark.slow
@@ -352,4 +375,5 @@ def test_ray_makes_the_same_data_set(tmp_path):
 def test_cropper_is_picklable():
     import pickle
 
-    assert pickle.loads(pickle.dumps(partial(Cropper, "x", Options()))).args[1] == Options()
+    make = pickle.loads(pickle.dumps(partial(Cropper, CropFolder("x", Options(size=64)))))
+    assert make.args[0].options == Options(size=64)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CropFolder', 'clear', 'PendingPhoto', 'PlannedCrop', 'FinishedCrop', 'crop_name', 'Plan', 'make_plan', 'planned_crop',
-           'journal_entry']
+           'planned_row', 'finished_entry']
 
 # %% ../../nbs/data/06_plan.ipynb #855d1c30
 import json
@@ -19,6 +19,7 @@ from face_emotion.data.manifest import (
     Journal,
     JournalEntry,
     KnownRecord,
+    ManifestRow,
     Options,
     PreprocessError,
     fingerprint,
@@ -264,26 +265,30 @@ def planned_crop(
     return PlannedCrop(key, str(Path(pending.photo).absolute()), median_box(pending.record.boxes), crop)
 
 
-def journal_entry(
+def planned_row(
     plan: Plan,  # with a split
-    planned: PlannedCrop,
-    finished: FinishedCrop | None = None,  # None for a row that says "to do"
-) -> JournalEntry:
-    "The line of the journal for a planned crop."
-    pending = plan.pending[planned.key]
-    record, photo = pending.record, Path(pending.photo)
+    key: str,  # of a pending photograph
+) -> ManifestRow:  # with status "to do"
+    "The manifest row of a pending photograph."
+    pending = plan.pending[key]
+    photo = Path(pending.photo)
     source = next((photo.relative_to(s) for s in plan.sources if photo.is_relative_to(s)), photo)
-    row = replace(
-        make_row(record, pending.emotion, plan.options),
+    return replace(
+        make_row(pending.record, pending.emotion, plan.options),
         source=source.as_posix().encode("utf-8", "backslashreplace").decode(),
-        split=plan.split[record.person],
-        crop=planned.crop,
+        split=plan.split[pending.record.person],
+        crop=planned_crop(plan, key).crop,
     )
-    entry = JournalEntry(row, planned.key, record.label_file, record.index, fingerprint(record), pending.photo_stat)
-    if finished is None:
-        return entry
-    square = finished.square and json.dumps([round(float(v), 1) for v in finished.square])
-    crop = planned.crop if finished.status == "ok" else None
-    outcome = {"status": finished.status, "reason": finished.reason, "face": finished.face}
-    row = replace(row, crop=crop, box=square, **outcome)
-    return replace(entry, row=row, crop_bytes=finished.crop_bytes, crop_hash=finished.crop_hash)
+
+
+def finished_entry(
+    plan: Plan,  # with a split
+    finished: FinishedCrop,
+) -> JournalEntry:
+    "The line of the journal for a finished crop."
+    f, pending, row = finished, plan.pending[finished.key], planned_row(plan, finished.key)
+    box = f.square and json.dumps([round(float(v), 1) for v in f.square])
+    crop = row.crop if f.status == "ok" else None
+    row = replace(row, crop=crop, box=box, status=f.status, reason=f.reason, face=f.face)
+    record, sizes = pending.record, (pending.photo_stat, f.crop_bytes, f.crop_hash)
+    return JournalEntry(row, f.key, record.label_file, record.index, fingerprint(record), *sizes)
