@@ -1,0 +1,93 @@
+// A card for each face: its emotion, and a bar for the probability of every class.
+
+import { faceKey, percent, shownConfidence } from './faces.js';
+import { emotionName, text } from './texts.js';
+
+const GRACE_MS = 400;                      // a face missed for a frame or two keeps its card
+
+const copyOf = (template) => document.getElementById(template).content.firstElementChild.cloneNode(true);
+
+export class Cards {
+  #list;
+  #palette;
+
+  constructor(list, palette) {
+    this.#list = list;
+    this.#palette = palette;
+  }
+
+  get count() {
+    return this.#list.children.length;
+  }
+
+  show(faces) {
+    const now = performance.now();
+    faces.forEach((face, index) => {
+      const key = faceKey(face, index);
+      const card = this.#find(key) ?? this.#add(key);
+      card.lastSeen = now;
+      this.#fill(card, face);
+    });
+    for (const card of [...this.#list.children]) {
+      if (now - card.lastSeen > GRACE_MS) card.remove();
+    }
+    this.#arrange();
+  }
+
+  clear() {
+    this.#list.replaceChildren();
+    this.#arrange();
+  }
+
+  translate() {
+    for (const card of this.#list.children) this.#translateCard(card);
+  }
+
+  // Several faces get smaller cards.
+  #arrange() {
+    this.#list.classList.toggle('several', this.count > 1);
+    this.#list.classList.toggle('many', this.count > 3);
+  }
+
+  #find(key) {
+    return [...this.#list.children].find((card) => card.dataset.faceId === key);
+  }
+
+  #add(key) {
+    const card = copyOf('card');
+    card.dataset.faceId = key;
+    card.querySelector('.bars').append(...this.#palette.classNames.map((name) => this.#newBar(name)));
+    this.#list.append(card);
+    this.#translateCard(card);
+    return card;
+  }
+
+  #newBar(name) {
+    const bar = copyOf('bar');
+    bar.dataset.probability = name;
+    bar.style.setProperty('--hue', this.#palette.of(name));
+    return bar;
+  }
+
+  #fill(card, face) {
+    card.dataset.emotion = face.emotion;
+    card.style.setProperty('--hue', this.#palette.of(face.emotion));
+    card.querySelector('.emotion').textContent = emotionName(face.emotion);
+    card.querySelector('.confidence').textContent = shownConfidence(face);
+    for (const bar of card.querySelectorAll('[data-probability]')) {
+      const probability = face.probabilities[bar.dataset.probability] ?? 0;
+      bar.dataset.value = probability;
+      bar.classList.toggle('top', bar.dataset.probability === face.emotion);
+      bar.querySelector('.fill').style.width = `${100 * probability}%`;
+      bar.querySelector('.value').textContent = percent(probability);
+    }
+  }
+
+  #translateCard(card) {
+    card.querySelector('.who').textContent = text('who', card.dataset.faceId);
+    if (card.dataset.emotion) card.querySelector('.emotion').textContent = emotionName(card.dataset.emotion);
+    for (const bar of card.querySelectorAll('[data-probability]')) {
+      bar.querySelector('.name').textContent = emotionName(bar.dataset.probability);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+// Draws faces over a video or a picture: a box, and a label in the color of the emotion. The page imports this file;
+// face_emotion.webcam puts it in front of the widget's own code. A face has the keys of FacePrediction.to_message().
+
+const UNCERTAIN = 'uncertain';             // the emotion of a face below MIN_CONFIDENCE
+const UNKNOWN_COLOR = '#5b6069';
+const DARK_INK = '#14171a';
+const LIGHT_INK = '#ffffff';
+const NARROW = 500;                        // CSS pixels; below it, labels are small and short
+
+// The colors of palette.json by class name. A class without a color of its own gets a spare one.
+export class Palette {
+  classNames = [];
+
+  constructor(colors) {
+    this.colors = colors;
+  }
+
+  of(name) {
+    const { spare = [UNKNOWN_COLOR], ...named } = this.colors;
+    const unnamed = this.classNames.filter((other) => !(other in named)).indexOf(name);
+    return named[name] ?? spare[Math.max(0, unnamed) % spare.length];
+  }
+}
+
+export function inkOn(color) {
+  const [red, green, blue] = [1, 3, 5].map((at) => (parseInt(color.slice(at, at + 2), 16) / 255) ** 2.2);
+  const luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  return luminance > 0.18 ? DARK_INK : LIGHT_INK;           // 0.18: where both inks contrast equally
+}
+
+export function percent(probability) {
+  return `${Math.round(probability * 100)}%`;
+}
+
+// Empty for an uncertain face: "Uncertain 45%" would read as how uncertain it is.
+export function shownConfidence(face) {
+  return face.emotion === UNCERTAIN ? '' : percent(face.confidence);
+}
+
+export function faceKey(face, index) {
+  return String(face.face_id ?? index + 1);
+}
+
+export class FaceOverlay {
+  #canvas;
+  #palette;
+  #emotionName;
+  #shown = { faces: [], frame: [1, 1], mirrored: false };
+
+  // emotionName: a function that gives the word shown for a class
+  constructor(canvas, palette, emotionName) {
+    this.#canvas = canvas;
+    this.#palette = palette;
+    this.#emotionName = emotionName;
+    new ResizeObserver(() => this.draw()).observe(canvas);
+  }
+
+  // frame: [width, height] of the picture in which the faces were found
+  show(faces, frame, mirrored = false) {
+    this.#shown = { faces, frame, mirrored };
+    this.draw();
+  }
+
+  clear() {
+    this.show([], [1, 1]);
+  }
+
+  draw() {
+    const { clientWidth, clientHeight } = this.#canvas;
+    const ratio = window.devicePixelRatio || 1;
+    const { faces } = this.#shown;
+    this.#canvas.width = Math.round(clientWidth * ratio);   // also clears it
+    this.#canvas.height = Math.round(clientHeight * ratio);
+    this.#canvas.dataset.boxes = faces.length;
+    const context = this.#canvas.getContext('2d');
+    context.scale(ratio, ratio);
+    const boxes = faces.map((face) => this.#place(face.bbox));
+    faces.forEach((face, index) => drawBox(context, boxes[index], this.#palette.of(face.emotion)));
+    faces.forEach((face, index) => this.#drawLabel(context, boxes[index], face, index));
+  }
+
+  // From pixels of the frame to the canvas, where the frame lies centered and may be mirrored.
+  #place([x, y, boxWidth, boxHeight]) {
+    const { frame: [frameWidth, frameHeight], mirrored } = this.#shown;
+    const { clientWidth: width, clientHeight: height } = this.#canvas;
+    const scale = Math.min(width / frameWidth, height / frameHeight);
+    const left = mirrored ? frameWidth - x - boxWidth : x;
+    return {
+      x: (width - frameWidth * scale) / 2 + left * scale,
+      y: (height - frameHeight * scale) / 2 + y * scale,
+      width: boxWidth * scale,
+      height: boxHeight * scale,
+    };
+  }
+
+  get #narrow() {
+    return this.#canvas.clientWidth < NARROW;
+  }
+
+  // Numbers tell several faces apart; in little space they take the place of the percentage.
+  #labelOf(face, index) {
+    const several = this.#shown.faces.length > 1;
+    const parts = [this.#emotionName(face.emotion)];
+    if (several) parts.unshift(faceKey(face, index), '·');
+    if (!several || !this.#narrow) parts.push(shownConfidence(face));
+    return parts.join(' ').trim();
+  }
+
+  #drawLabel(context, box, face, index) {
+    const size = this.#narrow ? 12 : 14;
+    const height = size + 10;
+    const label = this.#labelOf(face, index);
+    context.font = `600 ${size}px ${getComputedStyle(this.#canvas).fontFamily}`;
+    const width = context.measureText(label).width + 16;
+    const x = Math.max(2, Math.min(box.x, this.#canvas.clientWidth - width - 2));
+    const y = box.y - height - 4 >= 2 ? box.y - height - 4 : Math.max(2, box.y + 4);
+    const color = this.#palette.of(face.emotion);
+    context.beginPath();
+    context.roundRect(x, y, width, height, 7);
+    context.fillStyle = color;
+    context.fill();
+    context.fillStyle = inkOn(color);
+    context.textBaseline = 'middle';
+    context.fillText(label, x + 8, y + height / 2 + 0.5);
+  }
+}
+
+function drawBox(context, box, color) {
+  const radius = Math.min(12, box.width / 8);
+  // A dark halo keeps the line visible on a background of its own color.
+  for (const [style, line] of [['rgb(0 0 0 / 0.35)', 5], [color, 2.5]]) {
+    context.beginPath();
+    context.roundRect(box.x, box.y, box.width, box.height, radius);
+    context.strokeStyle = style;
+    context.lineWidth = line;
+    context.stroke();
+  }
+}

@@ -1,0 +1,106 @@
+// The words of the page in English and Korean, and the names of the emotions.
+
+import { CAMERA_TEXT } from './camera.js';
+
+const TEXT = {
+  en: {
+    title: 'Face emotion', viewTitle: 'Camera or picture', more: 'More',
+    start: 'Start camera', stop: 'Stop camera', upload: 'Choose picture', flip: 'Switch camera', cameras: 'Camera',
+    camera: (n) => `Camera ${n}`,
+    fps: 'Frames per second', latency: 'Latency, end to end', serverTime: 'Server time',
+    faces: (n) => (n === 0 ? 'Faces' : n === 1 ? '1 face' : `${n} faces`),
+    who: (id) => `Face ${id}`,
+    placeholder: 'Each face gets a card here with the probability of every emotion.',
+    privacy: 'Frames are sent only to this server and are not stored.',
+    api: 'API', modelCard: 'Model card',
+    'status.idle': 'Ready', 'status.connecting': 'Connecting', 'status.connected': 'Connected',
+    'status.reconnecting': 'Reconnecting', 'status.noModel': 'No model',
+    welcome: 'Start the camera, or choose, drop or paste a picture.',
+    asking: 'Please allow the camera in your browser.',
+    noFace: 'No face in view',
+    analysing: 'Looking for faces…',
+    lost: 'The connection was lost. Reconnecting…',
+    noModel: 'The server has no model loaded, so it cannot recognise emotions.',
+    notAPicture: 'This file is not a picture that the browser can open.',
+    badPicture: 'The server could not read this picture.',
+    tooLarge: 'This picture is too large for the server.',
+    overloaded: 'The server is busy. Please try again in a moment.',
+    unreachable: 'The server cannot be reached. Please try again.',
+    refused: 'The server could not process this.',
+    ...CAMERA_TEXT.en,
+  },
+  ko: {
+    title: '얼굴 감정', viewTitle: '카메라 또는 사진', more: '더 보기',
+    start: '카메라 시작', stop: '카메라 중지', upload: '사진 선택', flip: '카메라 전환', cameras: '카메라',
+    camera: (n) => `카메라 ${n}`,
+    fps: '초당 프레임', latency: '전체 지연 시간', serverTime: '서버 처리 시간',
+    faces: (n) => (n === 0 ? '얼굴' : `얼굴 ${n}개`),
+    who: (id) => `얼굴 ${id}`,
+    placeholder: '얼굴마다 카드가 하나씩 나타나 감정별 확률을 보여 줍니다.',
+    privacy: '영상은 이 서버로만 전송되며 저장되지 않습니다.',
+    api: 'API', modelCard: '모델 카드',
+    'status.idle': '준비됨', 'status.connecting': '연결 중', 'status.connected': '연결됨',
+    'status.reconnecting': '다시 연결 중', 'status.noModel': '모델 없음',
+    welcome: '카메라를 시작하거나, 사진을 선택하거나 끌어다 놓거나 붙여 넣으세요.',
+    asking: '브라우저에서 카메라 사용을 허용해 주세요.',
+    noFace: '얼굴이 보이지 않습니다',
+    analysing: '얼굴을 찾는 중…',
+    lost: '연결이 끊어졌습니다. 다시 연결하는 중…',
+    noModel: '서버에 모델이 로드되지 않아 감정을 인식할 수 없습니다.',
+    notAPicture: '브라우저가 열 수 있는 사진 파일이 아닙니다.',
+    badPicture: '서버가 이 사진을 읽을 수 없습니다.',
+    tooLarge: '사진이 너무 커서 서버가 받을 수 없습니다.',
+    overloaded: '서버가 바쁩니다. 잠시 후 다시 시도해 주세요.',
+    unreachable: '서버에 연결할 수 없습니다. 다시 시도해 주세요.',
+    refused: '서버가 요청을 처리하지 못했습니다.',
+    ...CAMERA_TEXT.ko,
+  },
+};
+
+// For pictures uploaded before the camera's first message; the names that the server sends replace these.
+const koreanNames = {
+  happy: '행복', sad: '슬픔', neutral: '중립', embarrassed: '당황', anxiety: '불안', anger: '분노', hurt: '상처',
+  uncertain: '불확실',
+};
+
+const SETTING = 'face_emotion.language';
+export let language = firstLanguage();
+
+export function text(key, ...values) {
+  const entry = TEXT[language][key];
+  return typeof entry === 'function' ? entry(...values) : entry;
+}
+
+export function emotionName(name) {
+  if (language === 'ko' && koreanNames[name]) return koreanNames[name];
+  return name.charAt(0).toUpperCase() + name.slice(1);
+}
+
+export function learnKoreanNames(names) {
+  Object.assign(koreanNames, names);
+}
+
+// Storage throws an error where the browser forbids it; the page works without.
+function firstLanguage() {
+  let chosen = null;
+  try { chosen = localStorage.getItem(SETTING); } catch { /* no earlier choice */ }
+  if (chosen in TEXT) return chosen;
+  return navigator.language.toLowerCase().startsWith('ko') ? 'ko' : 'en';
+}
+
+export function chooseLanguage(chosen) {
+  language = chosen;
+  try { localStorage.setItem(SETTING, chosen); } catch { /* the choice lasts until reload */ }
+}
+
+// Puts the words into the elements that name them with data-text or data-label.
+export function translatePage() {
+  document.documentElement.lang = language;
+  document.title = text('title');
+  for (const element of document.querySelectorAll('[data-text]')) {
+    element.textContent = text(element.dataset.text);
+  }
+  for (const element of document.querySelectorAll('[data-label]')) {
+    element.setAttribute('aria-label', text(element.dataset.label));
+  }
+}
