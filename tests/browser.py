@@ -1,4 +1,7 @@
-"""A real browser for the tests: Debian's chromium, driven by playwright, with a recorded face as its camera. Tests that import this are skipped where one of them is missing."""
+"""A real browser for the tests: Debian's chromium, driven by playwright, with a recorded face as its camera.
+
+Tests that import this module are skipped where chromium, playwright or scikit-image is missing.
+"""
 
 import shutil
 from pathlib import Path
@@ -27,15 +30,15 @@ FAKE_CAMERA = "--use-fake-device-for-media-stream"  # shows chromium's green tes
 
 
 def launch(playwright, *flags: str):
-    "A chromium that asks nobody for leave to use the camera."
+    "A chromium that lets pages use the camera without asking."
     return playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
 
 
 def record_face(
-    path: Path,  # of the recording, ending in .mjpeg
-    left: int,  # column of the portrait where the picture begins: a larger one moves the face to the left
-) -> tuple[str, str]:  # what makes the recording chromium's camera
-    "A second of 640x480 motion JPEG: head and shoulders of the astronaut, swaying a little."
+    path: Path,  # file to write, ending in .mjpeg
+    left: int,  # first column of the portrait that is recorded; a larger value moves the face to the left
+) -> tuple[str, str]:  # flags that make the recording chromium's camera
+    "Record a second of 640x480 motion JPEG: head and shoulders of the astronaut, swaying a little."
     picture = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR)
     with open(path, "wb") as file:
         for turn in np.linspace(0, 2 * np.pi, 30, endpoint=False):

@@ -24,7 +24,11 @@ WATCH = """
     window.sent = [];
     window.sockets = [];
     const send = WebSocket.prototype.send;
-    WebSocket.prototype.send = function (frame) { sent.push(frame.type); if (!sockets.includes(this)) sockets.push(this); send.call(this, frame); };
+    WebSocket.prototype.send = function (frame) {
+        sent.push(frame.type);
+        if (!sockets.includes(this)) sockets.push(this);
+        send.call(this, frame);
+    };
 """
 NO_FACE = {"en": "No face in view", "ko": "얼굴이 보이지 않습니다"}
 WAIT_MS = 30_000
@@ -56,7 +60,7 @@ def plain_browser(playwright):
 
 
 class Watched:
-    "A page, and what it asked for and complained about."
+    "A page with its requests, its sockets and the errors on its console."
 
     def __init__(self, browser, url, *, locale="en-US", script="", **options):
         self.context = browser.new_context(locale=locale, permissions=["camera"], **options)
@@ -110,7 +114,7 @@ def wait_for_face(page):
 
 
 def probabilities(page):
-    "Of the first card: class -> probability."
+    "Class -> probability, from the first card."
     return (
         page.locator("[data-face-id]")
         .first.locator("[data-probability]")
@@ -125,7 +129,7 @@ def number(page, selector):
 
 
 def drawn(page):
-    "Of what is painted on the overlay: number of pixels and centre, as fractions of width and height."
+    "Number of pixels painted on the overlay, and their centre as fractions of width and height."
     return page.evaluate("""() => {
         const { width, height } = overlay;
         const data = overlay.getContext('2d').getImageData(0, 0, width, height).data;
@@ -182,7 +186,7 @@ def test_camera_is_mirrored_and_boxes_follow(face_browser, open_page):
 
 
 def test_one_frame_is_under_way_at_a_time(face_browser, open_page):
-    "A frame is sent only when the answer to the one before is there, so none is ever dropped."
+    "A frame is sent only after the previous one is answered, so none is dropped."
     count = """
         window.underWay = 0;
         window.mostUnderWay = 0;
@@ -224,7 +228,7 @@ def test_stop_releases_camera_and_connection(face_browser, open_page):
     wait_for_face(page)
 
 
-def test_no_face_is_said_in_both_languages(plain_browser, open_page):
+def test_no_face_message_in_both_languages(plain_browser, open_page):
     page = open_page(plain_browser).page
     start_camera(page)
     expect(page.locator("#message")).to_have_text(NO_FACE["en"], timeout=WAIT_MS)
@@ -283,7 +287,7 @@ def test_insecure_page_explains_the_missing_camera(plain_browser, open_page):
     expect(page.locator("#message")).to_contain_text("https or localhost")
 
 
-def test_missing_model_is_said_in_both_languages(face_browser, open_page):
+def test_missing_model_message_in_both_languages(face_browser, open_page):
     watched = open_page(face_browser)
     page = watched.page
     page.route_web_socket("**/ws/emotion?*", lambda route: route.close(code=1011, reason="Model not loaded"))
@@ -346,8 +350,8 @@ def test_picture_gives_a_card(plain_browser, open_page):
     expect(page.locator("#latency")).to_have_text(re.compile(r"\d+ ms"))
 
 
-def test_unsure_faces_are_grey_and_said_to_be_so(face_browser, open_page, tmp_path):
-    "MIN_CONFIDENCE: a picture before any hello, then the camera, in both languages."
+def test_uncertain_faces_are_grey(face_browser, open_page, tmp_path):
+    "MIN_CONFIDENCE for a picture before any hello, then for the camera, in both languages."
     with ServerProcess(tmp_path, MIN_CONFIDENCE="1") as strict:
         page = open_page(face_browser, strict.url).page
         card = page.locator("[data-face-id]").first
@@ -385,8 +389,8 @@ def test_picture_is_dropped_or_pasted(plain_browser, open_page, event, field, ki
     wait_for_face(page)
 
 
-def test_turned_photograph_has_its_box_in_place(plain_browser, open_page):
-    "EXIF orientation 6: the stored pixels lie on their side."
+def test_box_of_a_rotated_photograph(plain_browser, open_page):
+    "EXIF orientation 6: the stored pixels are rotated by 90 degrees."
     upright = Image.fromarray(skimage_data.astronaut())
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -421,7 +425,7 @@ def test_text_file_gives_a_readable_error(plain_browser, open_page):
 
 
 def test_error_of_the_server_is_shown(plain_browser, open_page):
-    "An SVG is a picture for the browser and none for the server."
+    "The browser can open an SVG, the server cannot."
     page = open_page(plain_browser).page
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64"/></svg>'
     upload(page, svg, "drawing.svg", "image/svg+xml")

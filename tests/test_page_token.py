@@ -1,4 +1,7 @@
-"""The page in front of a server that asks for a token: it takes the token from its address's fragment, for pictures and for the camera."""
+"""The page with a server that asks for a token.
+
+The page takes the token from the fragment of its address and sends it with pictures and with the camera.
+"""
 
 import pytest
 from browser import FAKE_CAMERA, launch, needs_chromium, sync_api
@@ -40,4 +43,5 @@ def test_docs_page_runs_under_its_policy(browser, tmp_path):
         page.on("request", lambda r: requests.append(r.url))
         page.goto(server.url + "/docs")
         sync_api.expect(page.locator(".opblock").first).to_be_visible(timeout=20_000)
-        assert not complaints and all(r.startswith((server.url, "data:", "blob:")) for r in requests)
+        assert complaints == []
+        assert [url for url in requests if not url.startswith((server.url, "data:", "blob:"))] == []

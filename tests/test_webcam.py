@@ -18,14 +18,15 @@ pytestmark = [needs_chromium, pytest.mark.timeout(300)]
 WAIT_MS = 60_000
 CELLS = [
     "from face_emotion.webcam import Webcam\nw = Webcam(lang='en')\nw",
-    "import sys\nprint(f'SNAPSHOT {w.snapshot.frame.shape} {w.snapshot.results.emotion.tolist()} HISTORY {len(w.history) > 20} "
-    'TF {"tensorflow" in sys.modules} RUNNING {w.running} PASSED {w.passed_over}\')',
+    """import sys
+print(f"SNAPSHOT {w.snapshot.frame.shape} {w.snapshot.results.emotion.tolist()} HISTORY {len(w.history) > 20}",
+      f"TF {'tensorflow' in sys.modules} RUNNING {w.running} DROPPED {w.dropped}")""",
 ]
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    "A JupyterLab of its own, with one notebook; yields its address."
+    "The address of a notebook in a JupyterLab that is started for these tests."
     folder, port = tmp_path_factory.mktemp("lab"), free_port()
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(c) for c in CELLS],
@@ -73,7 +74,7 @@ def browser(playwright, tmp_path_factory):
 
 @pytest.fixture
 def notebook(lab, browser):
-    "A function that opens the notebook and runs its first cell; gives the page and what the browser complained about."
+    "A function that opens the notebook, runs its first cell and returns the page; `complaints` lists its errors."
     contexts = []
 
     def open_notebook(script=""):
@@ -121,7 +122,11 @@ def live_tracks(page):
 KEEP_TRACKS = """
     window.tracks = [];
     const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-    navigator.mediaDevices.getUserMedia = async (wanted) => { const s = await open(wanted); tracks.push(...s.getTracks()); return s; };
+    navigator.mediaDevices.getUserMedia = async (constraints) => {
+        const stream = await open(constraints);
+        tracks.push(...stream.getTracks());
+        return stream;
+    };
 """
 
 
@@ -164,15 +169,15 @@ def test_live_snapshot_stop_rerun_restart(notebook, tmp_path):
     run_cell(page, 0)
     expect(page.locator(".fe-webcam")).to_have_attribute("data-state", "idle", timeout=WAIT_MS)
     start(page)
-    assert not page.complaints
+    assert page.complaints == []
 
 
 ERRORS = {
-    "NotFoundError": "found no camera",
-    "NotAllowedError": "was refused",
+    "NotFoundError": "No camera was found",
+    "NotAllowedError": "is blocked",
     "NotReadableError": "in use by another program",
-    "TypeError": "did not start: odd",
-    "insecure": "https:// or localhost",
+    "TypeError": "could not be started. Try again, or choose a picture. (odd)",
+    "insecure": "https or localhost",
 }
 BREAK_CAMERA = """(name) => {
     if (name === 'insecure') Object.defineProperty(window, 'isSecureContext', { value: false, configurable: true });
