@@ -81,15 +81,10 @@ def process_frame(
     try:
         with stream.predictor.budget:
             encoded, frame_id = parse_message(message, settings.max_message_bytes)
-            image = decode_image(encoded, settings.max_pixels)
-            timer.lap("decode")
-            faces = stream.tracker(image)
-            timer.lap("detect")
-            found = stream.classify(image, faces)
-            timer.lap("classify")
+            found, size = _find_faces(encoded, settings.max_pixels, stream.tracker, stream.classify, timer)
     except (FrameError, ImageError) as e:
         return FrameResult(timings=timer.done(), frame_id=frame_id, error=e)
-    return FrameResult(found, timer.done(), image.shape[1::-1], frame_id)
+    return FrameResult(found, timer.done(), size, frame_id)
 
 
 def process_upload(
@@ -101,15 +96,22 @@ def process_upload(
     timer = StageTimer()
     try:
         with predictor.budget:
-            image = decode_image(encoded, settings.max_pixels)
-            timer.lap("decode")
-            faces = predictor.detector(image)
-            timer.lap("detect")
-            found = predictor.predict_faces(image, faces)
-            timer.lap("classify")
+            found, size = _find_faces(encoded, settings.max_pixels, predictor.detector, predictor.predict_faces, timer)
     except ImageError as e:
         return FrameResult(timings=timer.done(), error=e)
-    return FrameResult(found, timer.done(), image.shape[1::-1])
+    return FrameResult(found, timer.done(), size)
+
+
+def _find_faces(
+    encoded: bytes, max_pixels: int, detect: Callable, classify: Callable, timer: StageTimer
+) -> tuple[list[FacePrediction], tuple[int, int]]:  # the faces, and (w, h) pixels of the image
+    image = decode_image(encoded, max_pixels)
+    timer.lap("decode")
+    faces = detect(image)
+    timer.lap("detect")
+    found = classify(image, faces)
+    timer.lap("classify")
+    return found, image.shape[1::-1]
 
 # %% ../../nbs/serving/04_workers.ipynb #eb8d6a06
 class PoolCall:
