@@ -1,9 +1,10 @@
-"""How fast photographs become crops, against the naive way and against what decoding alone costs; and whether memory stays flat.
+"""How fast photographs become crops, against the naive way and against decoding alone, and whether memory stays flat.
 
     python benchmarks/bench_preprocess.py --out reports/bench
 
-The photographs are made on the spot, 3264 × 2448 pixels and about 2 MB each for speed, all of AIHub's sizes for memory; files that show the same scene are
-links to one file, so that the disk is not what is measured. The ways take turns, so that whatever else the machine does meets all of them.
+The photographs are made on the spot: 3264 × 2448 pixels and about 2 MB each for speed, all of AIHub's sizes for memory.
+Files that show the same scene are links to one file, so the disk is not what is measured. The ways take turns, so
+whatever else the machine does affects all of them.
 """
 
 import argparse
@@ -17,167 +18,155 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
+from tabulate import tabulate
 
-from face_emotion.data.sample import FULL_SIZES, SMALL_SIZES, Truth, make_sample
 from face_emotion.core.config import LABELS_KO
 from face_emotion.core.crop import Framing, square_box
 from face_emotion.core.detector import FaceDetector
 from face_emotion.core.image import Photo, decode_scale
-from face_emotion.preprocess import find_face
-from face_emotion.data.manifest import Options
-from face_emotion.preprocess import preprocess
+from face_emotion.data.defects import Truth
+from face_emotion.data.sample import FULL_SIZES, SMALL_SIZES, make_sample
+from face_emotion.preprocess import Options, find_face, preprocess
 
 OPTIONS = Options(class_names=tuple(LABELS_KO))
+FRAMING = Framing.from_margin(0.15)
+STEPS = ("decode", "detect", "encode")  # what cannot be left out
 
 
 def cpu() -> float:
     """CPU seconds of this process and of the processes it has waited for."""
-    return sum(
-        r.ru_utime + r.ru_stime for r in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def timed(f) -> tuple[float, float]:  # wall seconds, CPU seconds
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall seconds and CPU seconds of a piece of work."""
     wall, used = time.perf_counter(), cpu()
-    f()
+    work()
     return time.perf_counter() - wall, cpu() - used
 
 
 def naive(folder: Path, truths: list[Truth], to: Path) -> None:
-    """As such scripts are usually written: decode to learn the size, decode again to crop, write the crop at full size; no detection."""
+    """As such scripts are usually written: decode twice, write the crop at full size, detect nothing."""
     for i, t in enumerate(truths):
         h, w = cv2.imread(str(folder / t.photo)).shape[:2]
-        x0, y0, x1, y1 = square_box(np.clip(t.box, 0, (w, h, w, h)), Framing.from_margin(0.15), (h, w)).astype(int)
+        x0, y0, x1, y1 = square_box(np.clip(t.box, 0, (w, h, w, h)), FRAMING, (h, w)).astype(int)
         cv2.imwrite(str(to / f"{i}.jpg"), cv2.imread(str(folder / t.photo))[y0:y1, x0:x1])
 
 
-def floor(
-    folder: Path, truths: list[Truth], detector: FaceDetector
-) -> dict[str, np.ndarray]:  # wall and CPU seconds of each
-    """The three things that cannot be left out: decoding at the scale that is needed, detecting, encoding."""
-    clock = lambda: np.array([time.perf_counter(), time.process_time()])
-    spent = {name: np.zeros(2) for name in ("decode", "detect", "encode")}
+def clock() -> np.ndarray:
+    """Wall seconds and CPU seconds of this process."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def steps(folder: Path, truths: list[Truth], detector: FaceDetector) -> dict[str, np.ndarray]:
+    """Wall and CPU seconds of decoding at the scale that is needed, detecting and encoding."""
+    spent = {name: np.zeros(2) for name in STEPS}
     for t in truths:
         data, box = (folder / t.photo).read_bytes(), np.array(t.box)
-        scale = decode_scale(1.3 * max(box[2:] - box[:2]), 320)
+        scale = decode_scale(FRAMING.side * max(box[2:] - box[:2]), 320)
         start = clock()
         photo = Photo(data).decode(scale)
         decoded = clock()
         find_face(photo, box, detector)
         detected = clock()
-        crop = photo.crop(square_box(box, Framing.from_margin(0.15), photo.size[::-1]), 320)
+        crop = photo.crop(square_box(box, FRAMING, photo.size[::-1]), 320)
         cropped = clock()
         cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 92])
-        for name, seconds in zip(spent, (decoded - start, detected - decoded, clock() - cropped)):
+        for name, seconds in zip(STEPS, (decoded - start, detected - decoded, clock() - cropped)):
             spent[name] += seconds
     return spent
 
 
-def speed(work: Path, photos: int, rounds: int, sizes: tuple) -> dict:
-    """Photographs a second and CPU milliseconds a photograph, the median of some rounds in which the ways take turns."""
-    sample = make_sample(
-        work / "speed", photos, defects=0, sizes=sizes, scenes=12, class_names=OPTIONS.class_names, link=True
-    )
-    few, detector, seen = sample.truths[: max(10, photos // 8)], FaceDetector(), {}
+def speed(work: Path, photos: int, rounds: int, sizes: tuple) -> dict[str, dict]:
+    """Photographs per second and CPU milliseconds per photograph of each way, medians of some rounds."""
+    classes = OPTIONS.class_names
+    sample = make_sample(work / "speed", photos, defects=0, sizes=sizes, scenes=12, class_names=classes, link=True)
+    few, detector, seconds = sample.truths[: max(10, photos // 8)], FaceDetector(), defaultdict(list)
     (work / "naive").mkdir()
-    floor(sample.folder, few[:5], detector)
+    steps(sample.folder, few[:5], detector)
     cv2.setNumThreads(1)
-
-    def note(way: str, n: int, wall: float, used: float) -> None:
-        seen.setdefault(way, []).append((n / wall if wall else None, 1000 * used / n))
-
     for _ in range(rounds):
-        note("naive", len(few), *timed(lambda: naive(sample.folder, few, work / "naive")))
-        for name, seconds in floor(sample.folder, few, detector).items():
-            note(name, len(few), *map(float, seconds))
-        for workers in (1, 2):
-            out = work / f"crops{workers}"
-            shutil.rmtree(out, ignore_errors=True)
-            wall, used = timed(
-                lambda out=out, workers=workers: preprocess(
-                    sample.folder, out, OPTIONS, workers=workers, progress=False
-                )
-            )
-            note(f"ours, {workers} worker{'s' * (workers > 1)}", photos, wall, used)
-    return {
-        way: {
-            "per_second": statistics.median(r for r, _ in rs),
-            "cpu_ms": statistics.median(c for _, c in rs),
-            "rounds": rs,
-        }
-        for way, rs in seen.items()
-    }
+        seconds["naive"].append((len(few), *timed(lambda: naive(sample.folder, few, work / "naive"))))
+        for name, spent in steps(sample.folder, few, detector).items():
+            seconds[name].append((len(few), *map(float, spent)))
+        for workers, name in ((1, "1 worker"), (2, "2 workers")):
+            shutil.rmtree(out := work / f"crops{workers}", ignore_errors=True)
+            how = {"workers": workers, "progress": False}
+            seconds[name].append((photos, *timed(lambda: preprocess(sample.folder, out, OPTIONS, **how))))
+    return {way: medians(runs) for way, runs in seconds.items()}
 
 
-def memory(work: Path, photos: int, sizes: tuple) -> dict:
-    """Memory that only this run uses (USS), of all its processes, while it goes through many photographs."""
-    sample = make_sample(
-        work / "memory", photos, defects=0, sizes=sizes, scenes=24, class_names=OPTIONS.class_names, link=True
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "face_emotion.preprocess",
-        "--source",
-        sample.folder,
-        "--out",
-        work / "memory_crops",
-        "--workers",
-        "2",
-        "--class-names",
-        ",".join(OPTIONS.class_names),
-    ]
+def medians(runs: list[tuple[int, float, float]]) -> dict:
+    """The report of one way, from photographs, wall seconds and CPU seconds of each round."""
+    rounds = [(n / wall if wall else None, 1000 * used / n) for n, wall, used in runs]
+    per_second, cpu_ms = (statistics.median(values) for values in zip(*rounds))
+    return {"per_second": per_second, "cpu_ms": cpu_ms, "rounds": rounds}
+
+
+def watch(process: subprocess.Popen) -> list[tuple[float, float, int]]:
+    """Until a process ends: seconds, memory that only its family uses (USS, MB), and the number of processes."""
     start, samples = time.perf_counter(), []
-    process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=work
-    )
     while process.poll() is None:
         try:
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            samples.append(
-                (time.perf_counter() - start, sum(p.memory_full_info().uss for p in family) / 2**20, len(family))
-            )
+            parent = psutil.Process(process.pid)
+            family = [parent, *parent.children(recursive=True)]
+            used = sum(p.memory_full_info().uss for p in family) / 2**20
+            samples.append((time.perf_counter() - start, used, len(family)))
         except psutil.Error:
             pass
         time.sleep(0.5)
+    return samples
+
+
+def memory(work: Path, photos: int, sizes: tuple) -> dict:
+    """Memory of a run with two workers while it goes through many photographs."""
+    classes, folder = OPTIONS.class_names, work / "memory"
+    make_sample(folder, photos, defects=0, sizes=sizes, scenes=24, class_names=classes, link=True)
+    command = [sys.executable, "-m", "face_emotion.preprocess", "--source", str(folder), "--workers", "2"]
+    command += ["--out", str(work / "memory_crops"), "--class-names", ",".join(classes)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    start = time.perf_counter()
+    process = subprocess.Popen(command, text=True, cwd=work, **pipes)
+    samples = watch(process)
     assert process.returncode == 0 and f"{photos:9,}  ok" in process.stdout.read(), "not every photograph became a crop"
-    full = [(t, m) for t, m, n in samples if n == max(s[2] for s in samples)]
-    tenth = max(1, len(full) // 10)
-    mean = lambda part: statistics.mean(m for _, m in part)
+    all_processes = max(n for _, _, n in samples)
+    full = [(t, mb) for t, mb, n in samples if n == all_processes]
+    tenth, used = max(1, len(full) // 10), [mb for _, mb in full]
     return {
         "photos": photos,
         "seconds": time.perf_counter() - start,
-        "start_mb": mean(full[tenth : 2 * tenth] or full),
-        "end_mb": mean(full[-tenth:]),
-        "peak_mb": max(m for _, m in full),
+        "start_mb": statistics.mean(used[tenth : 2 * tenth] or used),
+        "end_mb": statistics.mean(used[-tenth:]),
+        "peak_mb": max(used),
         "samples": full,
     }
 
 
 def report(r: dict) -> str:
-    """The table for people."""
-    s, lines = r["speed"], [f"{'':26}{'photos/s':>10}{'CPU ms/photo':>14}"]
-    for way, v in s.items():
-        lines.append(
-            f"{way + (' only' if way in ('decode', 'detect', 'encode') else ''):26}{v['per_second']:10.1f}{v['cpu_ms']:14.1f}"
-        )
-    lines += [
+    """The result as text."""
+    rows = [(way + " only" * (way in STEPS), v["per_second"], v["cpu_ms"]) for way, v in r["speed"].items()]
+    lines = [
+        tabulate(rows, ["", "photographs/s", "CPU ms/photograph"], floatfmt=".1f"),
         "",
-        f"2 workers against naive: {r['speedup']:.1f} times (target: 4 or more); with two cores to themselves it would be {r['speedup_cpu']:.1f}, by CPU time",
+        f"2 workers against naive: {r['speedup']:.1f} times (target: 4 or more); "
+        f"with two cores to themselves it would be {r['speedup_cpu']:.1f}, by CPU time",
         f"1 worker against decode + detect + encode: {r['over_floor']:.2f} times by CPU time (target: 1.4 or less)",
-        "",
     ]
     if m := r.get("memory"):
         lines.append(
-            f"Memory over {m['photos']:,} photographs, 2 workers and their parent: {m['start_mb']:.0f} MB at the start, {m['end_mb']:.0f} MB at the end, {m['peak_mb']:.0f} MB at most; {m['photos'] / m['seconds']:.1f} photos/s"
+            f"Memory over {m['photos']:,} photographs, 2 workers and their parent: "
+            f"{m['start_mb']:.0f} MB at the start, {m['end_mb']:.0f} MB at the end, {m['peak_mb']:.0f} MB at most; "
+            f"{m['photos'] / m['seconds']:.1f} photographs/s"
         )
-    lines.append(f"{r['machine']}; load when it began: {r['load']:.1f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{r['machine']}; load at the start: {r['load']:.1f}"])
 
 
 def draw(r: dict, path: Path) -> None:
@@ -188,14 +177,11 @@ def draw(r: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6))
-    ways = [w for w in r["speed"] if w not in ("detect", "encode")]
-    bars = left.barh(
-        ["decode only" if w == "decode" else w for w in ways],
-        [r["speed"][w]["per_second"] for w in ways],
-        color=["tab:blue" if "ours" in w else "tab:grey" for w in ways],
-    )
-    left.bar_label(bars, fmt="%.0f", padding=3)
-    left.set(xlabel="photographs a second")
+    speeds = {w: v["per_second"] for w, v in r["speed"].items() if w not in ("detect", "encode")}
+    names = ["decode only" if w == "decode" else w for w in speeds]
+    colors = ["tab:blue" if "worker" in w else "tab:grey" for w in speeds]
+    left.bar_label(left.barh(names, list(speeds.values()), color=colors), fmt="%.0f", padding=3)
+    left.set(xlabel="photographs per second")
     left.margins(x=0.15)
     left.invert_yaxis()
     if m := r.get("memory"):
@@ -205,36 +191,33 @@ def draw(r: dict, path: Path) -> None:
     fig.savefig(path)
 
 
+def measure(args: argparse.Namespace) -> dict:
+    """Everything that the report needs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
+    result = {"machine": machine, "load": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory() as work:
+        sizes = SMALL_SIZES if args.small else ((3264, 2448),)
+        s = result["speed"] = speed(Path(work), args.photos, args.rounds, sizes)
+        if args.memory_photos:
+            sizes = SMALL_SIZES if args.small else FULL_SIZES
+            result["memory"] = memory(Path(work), args.memory_photos, sizes)
+    result["speedup"] = s["2 workers"]["per_second"] / s["naive"]["per_second"]
+    result["speedup_cpu"] = 2 * s["naive"]["cpu_ms"] / s["2 workers"]["cpu_ms"]
+    result["over_floor"] = s["1 worker"]["cpu_ms"] / sum(s[step]["cpu_ms"] for step in STEPS)
+    return result
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("reports/bench"),
-        help="folder for bench_preprocess.json and .png (%(default)s)",
-    )
-    parser.add_argument("--photos", type=int, default=400, help="photographs a round (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument(
-        "--memory-photos", type=int, default=2000, help="photographs of the memory run, 0 for none (%(default)s)"
-    )
-    parser.add_argument("--small", action="store_true", help="small photographs, to try the benchmark itself")
+    add, out = parser.add_argument, "folder for bench_preprocess.json and .png (%(default)s)"
+    add("--out", type=Path, default=Path("reports/bench"), help=out)
+    add("--photos", type=int, default=400, help="photographs per round (%(default)s)")
+    add("--rounds", type=int, default=3, help="number of rounds (%(default)s)")
+    add("--memory-photos", type=int, default=2000, help="photographs of the memory run, 0 to skip it (%(default)s)")
+    add("--small", action="store_true", help="small photographs, to try the benchmark itself")
     args = parser.parse_args()
-    result = {
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores, Python {platform.python_version()}",
-        "load": os.getloadavg()[0],
-    }
-    with tempfile.TemporaryDirectory() as work:
-        result["speed"] = s = speed(
-            Path(work), args.photos, args.rounds, SMALL_SIZES if args.small else ((3264, 2448),)
-        )
-        result["speedup"] = s["ours, 2 workers"]["per_second"] / s["naive"]["per_second"]
-        result["speedup_cpu"] = 2 * s["naive"]["cpu_ms"] / s["ours, 2 workers"]["cpu_ms"]
-        result["over_floor"] = s["ours, 1 worker"]["cpu_ms"] / sum(
-            s[part]["cpu_ms"] for part in ("decode", "detect", "encode")
-        )
-        if args.memory_photos:
-            result["memory"] = memory(Path(work), args.memory_photos, SMALL_SIZES if args.small else FULL_SIZES)
+    result = measure(args)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "bench_preprocess.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     draw(result, args.out / "bench_preprocess.png")
