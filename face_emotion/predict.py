@@ -53,7 +53,7 @@ def _load(source: Path) -> np.ndarray:
     except (ImageError, OSError) as e:
         raise RunError(f"Cannot read {source}: {e}") from None
 
-# %% ../nbs/06_predict.ipynb #00e25d78
+# %% ../nbs/06_predict.ipynb #dc7d578d
 def run_image(
     source: str | Path,  # an image file
     output: str | Path | None = None,  # folder for the results; default: the folder of the image
@@ -95,7 +95,7 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:  # (h, w, 3) uin
             return
         yield frame
 
-# %% ../nbs/06_predict.ipynb #f158b84f
+# %% ../nbs/06_predict.ipynb #3fd3b089
 def _annotate(capture: cv2.VideoCapture, path: Path, predictor: Predictor, bar: tqdm) -> tuple[list[Path], int]:
     "Write the annotated video and its rows; gives the files and the number of frames."
     fps = capture.get(cv2.CAP_PROP_FPS) or 25.0
@@ -119,7 +119,7 @@ def _annotate(capture: cv2.VideoCapture, path: Path, predictor: Predictor, bar: 
     get_logger(__name__).info("%s: frames %d, rows %d", path.name, count, rows.rows)
     return files, count
 
-# %% ../nbs/06_predict.ipynb #667c2fb4
+# %% ../nbs/06_predict.ipynb #b8b365a9
 def run_video(
     source: str | Path,  # a video that OpenCV can read
     output: str | Path | None = None,  # folder for the results; default: the folder of the video
@@ -187,7 +187,7 @@ def parse_args(
     parser.add_argument("--json", action="store_true", help="print the faces of one image as JSON and write no files")
     return parser.parse_args(argv)
 
-# %% ../nbs/06_predict.ipynb #e9216e63
+# %% ../nbs/06_predict.ipynb #56395c6d
 def run(
     args: argparse.Namespace,  # from `parse_args`
     settings: Settings,  # with the mode, the input and the model

@@ -96,7 +96,7 @@ def _table(seen: list[Seen], class_names: list[str] = ()) -> "pd.DataFrame":
             class_names = list(f.probabilities)
     return pd.DataFrame(rows, columns=["time", "face_id", "box", "emotion", "confidence", *class_names])
 
-# %% ../nbs/08_webcam.ipynb #4066f645
+# %% ../nbs/08_webcam.ipynb #69557bd1
 _STATIC = Path(str(resources.files("face_emotion"))) / "static"
 _MODULES = ("faces.js", "camera.js", "webcam_view.js", "webcam_widget.js")  # each imports only from those before it
 
@@ -151,7 +151,7 @@ class Webcam(anywidget.AnyWidget):
         (bundle[0] if isinstance(bundle, tuple) else bundle)["text/plain"] = text
         return bundle
 
-# %% ../nbs/08_webcam.ipynb #50fe902d
+# %% ../nbs/08_webcam.ipynb #e8dca808
 @patch
 def start(self: Webcam) -> None:
     "Start the camera in the view that was shown last."
