@@ -185,7 +185,7 @@ def evaluate(
 
 # %% ../nbs/05_evaluate.ipynb #1ce9d046
 def _parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m face_emotion.evaluate", description=main.__doc__)
+    parser = argparse.ArgumentParser("face-emotion evaluate", description=main.__doc__)
     add = parser.add_argument
     add(
         "--model",

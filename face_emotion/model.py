@@ -239,7 +239,7 @@ def _shares(meta: Metadata) -> list[float]:
 # %% ../nbs/03_model.ipynb #c87ecaf3
 def main(argv: list[str] | None = None) -> int:
     "Make the bundled artefact from a Keras model, or export a model to every format."
-    parser = argparse.ArgumentParser("python -m face_emotion.model", description=main.__doc__)
+    parser = argparse.ArgumentParser("face-emotion model", description=main.__doc__)
     parser.add_argument("--bundle", metavar="MODEL.keras", help="make the bundled artefact from this Keras model")
     parser.add_argument("--export", metavar="MODEL", help="write an artefact, which has .keras or .h5, in every format")
     parser.add_argument(

@@ -233,7 +233,7 @@ def app() -> FastAPI:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m face_emotion.serve", description=main.__doc__)
+    parser = argparse.ArgumentParser("face-emotion serve", description=main.__doc__)
     parser.add_argument("--host", help="address to listen on (default: SERVER_HOST)")
     parser.add_argument("--port", type=int, help="port to listen on (default: SERVER_PORT)")
     parser.add_argument(

@@ -288,7 +288,7 @@ def settings_or_exit(**overrides) -> Settings:
 
 def main(argv: list[str] | None = None) -> int:
     "Print the effective settings, or the text of `.env.example`."
-    parser = argparse.ArgumentParser("python -m face_emotion.config", description=main.__doc__)
+    parser = argparse.ArgumentParser("face-emotion config", description=main.__doc__)
     parser.add_argument("--example", action="store_true", help="print the text of .env.example")
     args = parser.parse_args(argv)
     print(env_example() if args.example else settings_table(settings_or_exit()), end="" if args.example else "\n")
