@@ -183,7 +183,7 @@ def navigation(url: str) -> list[dict]:
     for path in TEXTS:
         if (ROOT / path).exists():
             write(place_of(ROOT / path), relink((ROOT / path).read_text(encoding="utf-8"), ROOT / path, url))
-    out.append({"Texts": [{t: place_of(ROOT / p).as_posix()} for p, t in TEXTS.items() if (ROOT / p).exists()]})
+    out.append({"Guides": [{t: place_of(ROOT / p).as_posix()} for p, t in TEXTS.items() if (ROOT / p).exists()]})
     write(Path("api/index.md"), module_map())
     pages = [{p.removeprefix("api/").removesuffix(".md"): p} for p in write_api(exported_modules())]
     return [*out, {"Reference": [{"Module map": "api/index.md"}, *pages]}]
