@@ -1,13 +1,17 @@
-"""The bundled model beside the open ones that the package registries carry: same faces, same five classes, same metrics, same run.
+"""The bundled model and the open ones in public package registries: same faces, same classes, same metrics, same run.
 
-    python benchmarks/compare.py --out reports/compare            about 10 minutes on two cores, and 4 GB under build/compare/ for the packages
+    python benchmarks/compare.py --out reports/compare
     python benchmarks/compare.py --out reports/compare --limit 200 --models ours fer
 
-Writes compare.json, compare.md and compare.png. A second run takes a minute: what the other models said is kept in build/compare/scores. It needs ../shared/data (its README says what that is) and, for two of the models, node and npm.
+The first run takes about ten minutes on two cores and 4 GB of packages under build/compare/. A second run takes a
+minute, because the scores of the other models are kept in build/compare/scores. You need fer2013plus.npz, muxspace.npz
+and teachers.npz (docs/data.md says how to get them), and node with npm for two of the models. The script writes
+compare.json, compare.md and compare.png.
 
-What is done so that the others are not wronged: each gets crops of faces, so that nobody's face detector counts; each prepares them by its own code or, where that is
-tied to its detector, as that code does; each gets the framing (how much of the head the crop shows) that it likes best among three, chosen on FER+ validation; and where a
-model knows more than five emotions, only the scores of the five are compared, divided by their sum. One view each, no flip averaging.
+Four rules keep the comparison fair. Each model gets face crops, so face detectors don't count. Each prepares them by
+its own code or, where that code is tied to a detector, by the same steps. Each gets the framing it likes best among
+three, chosen on FER+ validation. Where a model knows more than five emotions, only the scores of the five are compared,
+divided by their sum. There is one view of each face, no averaging with the mirror image.
 """
 
 import argparse
@@ -25,45 +29,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from face_emotion.core.artefact import Artefact  # noqa: E402
-from face_emotion.core.config import DEFAULT_CLASS_NAMES  # noqa: E402
-from face_emotion.core.files import sha256  # noqa: E402
+from face_emotion.core.artefact import Artefact
+from face_emotion.core.config import DEFAULT_CLASS_NAMES, load_settings
+from face_emotion.core.files import sha256, write_atomically
 from face_emotion.data.dataset import FaceData, at_most, reframe, stratified
-from face_emotion.data.sources import load_data  # noqa: E402
-from face_emotion.learning.metrics import headline, intervals, per_class  # noqa: E402
+from face_emotion.data.sources import from_npz, untaught
+from face_emotion.learning.metrics import headline, intervals, per_class
 
+ROOT = Path(__file__).resolve().parents[1]
 HERE, BUILD = ROOT / "benchmarks" / "compare", ROOT / "build" / "compare"
-SIDES = (
-    0.95,
-    1.09,
-    1.25,
-)  # of the crop over the larger side of the Face Mesh box; FER+ is cut at 1.09, muxspace at 1.25
-SAME = {
+FILES = ("fer2013plus.npz", "muxspace.npz", "teachers.npz")
+SIDES = (0.95, 1.09, 1.25)  # side of the crop over the side of the Face Mesh box; FER+ is cut at 1.09, muxspace at 1.25
+SYNONYMS = {
     "happy": {"happy"},
     "sad": {"sad", "sadness"},
     "neutral": {"neutral"},
     "embarrassed": {"embarrassed", "surprise", "surprised"},
     "anxiety": {"anxiety", "fear", "fearful"},
 }
-ROUNDS, CALLS = 5, 40
+ROUNDS, CALLS = 5, 40  # of the timing
 
 
 @dataclass(frozen=True)
 class Model:
-    "One of those compared."
+    "A model to compare."
 
     name: str  # of the worker
-    title: str
-    trained: str  # on what, as far as anybody says
-    source: str  # where that is said
+    title: str  # in the report
+    trained: str  # data it was trained on, as far as stated
+    source: str  # where that is stated
     kind: str = "python"  # python or node
     package: str = ""  # requirements-<package>.txt, for python
-    args: tuple[str, ...] = ()
 
 
 _ARRIAGA = (
@@ -76,7 +75,7 @@ MODELS = (
     Model(
         "facex",
         "facex",
-        "not said; MobileNetV2 from ImageNet, seven folders of faces",
+        "not stated; MobileNetV2 from ImageNet, seven folders of faces",
         "https://github.com/hfahrudin/FastEmotRecognition (mobilenetv2_train.py)",
         package="facex",
     ),
@@ -94,20 +93,21 @@ MODELS = (
 # ---- the packages, each in a folder of its own
 
 
-def python_of(package: str) -> Path:  # of its virtual environment
-    "Where a package's interpreter is, or will be."
+def python_of(package: str) -> Path:
+    "The interpreter of a package's virtual environment."
     return BUILD / package / "bin" / "python"
 
 
 def install(model: Model) -> None:
-    "Install what a model needs, unless that was done; raises `CalledProcessError` with the installer's last words."
+    "Install what a model needs, unless it's installed already. Raises `CalledProcessError`."
     if model.name == "ours":
         return
     wanted = HERE / ("package.json" if model.kind == "node" else f"requirements-{model.package}.txt")
     folder = BUILD / ("node" if model.kind == "node" else model.package)
-    stamp, mark = folder / "installed", hashlib.sha256(wanted.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == mark:
+    stamp, digest = folder / "installed", sha256(wanted)
+    if stamp.exists() and stamp.read_text() == digest:
         return
+
     print(f"installing {wanted.relative_to(ROOT)}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -115,84 +115,77 @@ def install(model: Model) -> None:
         shutil.copy(wanted, folder)
         commands = [["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]]
     else:
-        commands = [
-            [sys.executable, "-m", "venv", folder],
-            [
-                python_of(model.package),
-                "-m",
-                "pip",
-                "install",
-                "-q",
-                "--no-deps",
-                "--disable-pip-version-check",
-                "-r",
-                wanted,
-            ],
-        ]
+        pip = [python_of(model.package), "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check"]
+        commands = [[sys.executable, "-m", "venv", folder], [*pip, "-r", wanted]]
     for command in commands:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    stamp.write_text(mark)
+    stamp.write_text(digest)
 
 
 def own_training() -> str:
-    "What the bundled model says it was trained on."
-    said = Artefact("bundled").metadata.data.get("train", "not said")
-    return said.split(";")[0] if isinstance(said, str) else f"{said['source']} ({said['n']:,} faces)"
+    "The training data of the bundled model, from its metadata."
+    stated = Artefact("bundled").metadata.data.get("train", "not stated")
+    return stated.split(";")[0] if isinstance(stated, str) else f"{stated['source']} ({stated['n']:,} faces)"
 
 
-def weights() -> str:  # SHA-256
-    "Which bundled model a report is about."
+def weights() -> str:
+    "SHA-256 of the bundled model that a report is about."
     return sha256(Artefact("bundled").file(".tflite"))
 
 
 class Worker:
-    "A model in a process of its own."
+    "A model in a process of its own. Raises `RuntimeError` when the process ends early."
 
-    def __init__(self, model: Model, folder: Path):  # folder: for the files between us
-        command = {
-            "python": [
-                sys.executable if model.name == "ours" else python_of(model.package),
-                HERE / "worker.py",
-                model.name,
-            ],
-            "node": ["node", HERE / "worker.cjs", model.name, BUILD / "node"],
-        }[model.kind]
-        self.model, self.folder, self.log = model, folder, open(folder / f"{model.name}.log", "w+")
+    def __init__(
+        self,
+        model: Model,  # which is installed
+        folder: Path,  # for the files that go back and forth
+    ):
+        self.model, self.folder = model, folder
+        self.log = open(folder / f"{model.name}.log", "w+")
+        if model.kind == "node":
+            command = ["node", HERE / "worker.cjs", model.name, BUILD / "node"]
+        else:
+            python = sys.executable if model.name == "ours" else python_of(model.package)
+            command = [python, HERE / "worker.py", model.name]
         env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT) if model.name == "ours" else ""}
-        self.process = subprocess.Popen(
-            [*command, *model.args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=env
-        )
-        self.about = self._read()
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
+        self.process = subprocess.Popen(command, **pipes, text=True, env=env)
+        self.about = self._read()  # classes, bytes and version
 
     def _read(self) -> dict:
-        line = self.process.stdout.readline()
-        if line:
+        if line := self.process.stdout.readline():
             return json.loads(line)
         self.process.wait()
         self.log.seek(0)
-        raise RuntimeError(
-            f"{self.model.name} ended with code {self.process.returncode}: {' / '.join(self.log.read().strip().splitlines()[-3:])}"
-        )
+        last = " / ".join(self.log.read().strip().splitlines()[-3:])
+        raise RuntimeError(f"{self.model.name} ended with code {self.process.returncode}: {last}")
 
-    def ask(self, faces: np.ndarray, **job) -> dict:  # faces: (n, s, s, 3) uint8
-        "One job, and its answer."
+    def request(
+        self,
+        faces: np.ndarray,  # (n, s, s, 3) uint8 RGB
+        **job,  # scores=FILE or calls=N, see worker.py
+    ) -> dict:
+        "Send one job and read its result."
         path = self.folder / f"{self.model.name}.u8"
         faces.tofile(path)
         self.process.stdin.write(json.dumps({"faces": str(path), "shape": faces.shape, **job}) + "\n")
         self.process.stdin.flush()
         return self._read()
 
-    def scores(self, faces: np.ndarray) -> np.ndarray:  # (n, its classes)
-        "What the model says to each face; of the others' models it is remembered, so that new weights of ours cost only our own time."
+    def scores(
+        self,
+        faces: np.ndarray,  # (n, s, s, 3) uint8 RGB
+    ) -> np.ndarray:  # (n, its classes) float32
+        "The model's scores. Those of the other models are kept on disk, so new weights of ours cost only our own time."
         code = b"".join(p.read_bytes() for p in (HERE / "worker.py", HERE / "worker.cjs") if p.exists())
-        key = hashlib.sha256(
-            b"".join([json.dumps([self.model.name, self.about, faces.shape]).encode(), code, faces.tobytes()])
-        ).hexdigest()
+        about = json.dumps([self.model.name, self.about, faces.shape]).encode()
+        key = hashlib.sha256(about + code + faces.tobytes()).hexdigest()
         kept = BUILD / "scores" / f"{self.model.name}-{key[:16]}.f4"
         if self.model.name == "ours" or not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            self.ask(faces, scores=str(kept) + ".part")
-            os.replace(str(kept) + ".part", kept)
+            self.request(faces, scores=f"{kept}.part")
+            os.replace(f"{kept}.part", kept)
         return np.fromfile(kept, np.float32).reshape(len(faces), len(self.about["classes"]))
 
     def close(self) -> None:
@@ -205,228 +198,202 @@ class Worker:
 # ---- the faces
 
 
-def faces_of(
-    data: FaceData, side: float
-) -> np.ndarray:  # (n, t, t, 3) uint8, t in proportion to the side: no pixel is scaled
-    "All faces of a set in one framing: the middle of the crops, or the crops with their edges repeated around them."
+def crops_of(
+    data: FaceData,  # square crops
+    side: float,  # of the new crops, over the side of the Face Mesh box
+) -> np.ndarray:  # (n, t, t, 3) uint8; t is in proportion to the side, no pixel is scaled
+    "All faces in one framing: the middle of the crops, or the crops with their edges repeated around them."
     cut = reframe(data, data.framing.model_copy(update={"side": side}))
     return np.stack([cut.image(i) for i in range(len(cut))])
 
 
 @dataclass
 class Sets:
-    "The faces: one set to choose the framing on, two to report on."
+    "The faces: one set to choose the framing on, and those to report on."
 
     choose: FaceData
     report: dict[str, FaceData] = field(default_factory=dict)
 
 
 def load_sets(
-    folder: Path,  # with fer2013plus.npz and muxspace.npz
-    limit: int | None = None,  # for a quick try: so many faces a set
+    folder: Path,  # with the three files
+    limit: int | None = None,  # at most so many faces per set, for a quick run
     seed: int = 0,  # of what is drawn
 ) -> Sets:
-    "FER+ validation (500 faces), FER+ test, and muxspace with at most 600 a class."
-    ferplus, mux = (
-        load_data(folder / "fer2013plus.npz", DEFAULT_CLASS_NAMES),
-        load_data(folder / "muxspace.npz", DEFAULT_CLASS_NAMES, split=False)["all"],
-    )
-    cut = lambda d, n: d.take(stratified(d, min(n, limit or n), seed))
-    return Sets(
-        cut(ferplus["validation"], 500),
-        {
-            "FER+ test": cut(ferplus["test"], len(ferplus["test"])),
-            "muxspace": cut(mux.take(at_most(mux, 600, seed)), len(mux)),
-        },
-    )
+    "500 faces of FER+ validation, FER+ test, and at most 600 a class of the muxspace faces that ours hasn't seen."
+    ferplus = from_npz(folder / "fer2013plus.npz")
+    mux = untaught(from_npz(folder / "muxspace.npz")["all"], folder / "teachers.npz")
+    mux = mux.take(at_most(mux, 600, seed))
+
+    def draw(data: FaceData, n: int) -> FaceData:
+        return data.take(stratified(data, min(n, limit or n), seed))
+
+    report = {"FER+ test": ferplus["test"], "muxspace": mux}
+    return Sets(draw(ferplus["validation"], 500), {title: draw(d, len(d)) for title, d in report.items()})
 
 
-# ---- the measuring
+# ---- the measurements
 
 
-def five(
+def five_classes(
     scores: np.ndarray,  # (n, classes) at least 0
-    classes: list[str],  # what the model calls them
+    classes: list[str],  # the model's names for them
     class_names: tuple[str, ...] = DEFAULT_CLASS_NAMES,  # the columns wanted
 ) -> np.ndarray:  # (n, 5), rows sum to 1
     "The scores of our classes, under whatever name the model has for them, divided by their sum."
-    columns = [next(i for i, c in enumerate(classes) if c in SAME[name]) for name in class_names]
+    columns = [next(i for i, c in enumerate(classes) if c in SYNONYMS[name]) for name in class_names]
     kept = np.maximum(np.asarray(scores, np.float64)[:, columns], 1e-12)
     return kept / kept.sum(1, keepdims=True)
 
 
-def measured(scores: np.ndarray, classes: list[str], data: FaceData, seed: int) -> dict:
+def measure_set(scores: np.ndarray, classes: list[str], data: FaceData, seed: int) -> dict:
     "The headline numbers with their intervals, and recall and F1 by class."
-    p = five(scores, classes)
-    value, limits, table = (
-        headline(p, data.labels),
-        intervals(p, data.labels, seed=seed),
-        per_class(p, data.labels, list(DEFAULT_CLASS_NAMES)),
-    )
-    return {
-        "n": len(data),
-        **{k: {"value": value[k], "interval": limits[k]} for k in ("accuracy", "macro_f1")},
-        "recall": dict(zip(table["class"], table["recall"])),
-        "f1": dict(zip(table["class"], table["f1"])),
-    }
+    p = five_classes(scores, classes)
+    value, limits = headline(p, data.labels), intervals(p, data.labels, seed=seed)
+    table = per_class(p, data.labels, list(DEFAULT_CLASS_NAMES)).set_index("class")
+    numbers = {k: {"value": value[k], "interval": limits[k]} for k in ("accuracy", "macro_f1")}
+    return {"n": len(data), **numbers, **{k: table[k].to_dict() for k in ("recall", "f1")}}
 
 
-def judge(worker: Worker, sets: Sets, seed: int) -> dict:
+def measure_model(worker: Worker, sets: Sets, seed: int) -> dict:
     "Choose a model's framing, then measure it."
-    classes, name = worker.about["classes"], worker.model.name
-    tried = {
-        side: headline(five(worker.scores(faces_of(sets.choose, side)), classes), sets.choose.labels)["macro_f1"]
-        for side in SIDES
-    }
+    classes, choose = worker.about["classes"], sets.choose
+    tried = {}
+    for side in SIDES:
+        p = five_classes(worker.scores(crops_of(choose, side)), classes)
+        tried[side] = headline(p, choose.labels)["macro_f1"]
     side = max(tried, key=tried.get)
-    found = {
-        title: measured(worker.scores(faces_of(data, side)), classes, data, seed) for title, data in sets.report.items()
-    }
-    print(
-        f"{name}: side {side}, "
-        + ", ".join(
-            f"{t} accuracy {m['accuracy']['value']:.3f} macro-F1 {m['macro_f1']['value']:.3f}" for t, m in found.items()
-        ),
-        flush=True,
-    )
+
+    found = {}
+    for title, data in sets.report.items():
+        found[title] = m = measure_set(worker.scores(crops_of(data, side)), classes, data, seed)
+        numbers = f"accuracy {m['accuracy']['value']:.3f}, macro-F1 {m['macro_f1']['value']:.3f}"
+        print(f"{worker.model.name}, {title}, side {side}: {numbers}", flush=True)
     return {"side": side, "macro_f1_on_validation": {str(k): v for k, v in tried.items()}, "sets": found}
 
 
-def clock(workers: dict[str, Worker], faces: dict[str, np.ndarray]) -> dict[str, list[float]]:  # ms of every call
-    "Time one face a call, models taking turns, after a few calls that do not count."
+def measure_times(
+    workers: dict[str, Worker],  # by name
+    faces: dict[str, np.ndarray],  # crops in each worker's framing
+) -> dict[str, list[float]]:  # milliseconds of every call
+    "Time one face a call. Models take turns, after a few calls that don't count."
     times = {name: [] for name in workers}
     for name, worker in workers.items():
-        worker.ask(faces[name], calls=10)
+        worker.request(faces[name], calls=10)
     for _ in range(ROUNDS):
         for name, worker in workers.items():
-            times[name] += worker.ask(faces[name], calls=CALLS)["ms"]
+            times[name] += worker.request(faces[name], calls=CALLS)["ms"]
     return times
 
 
-def two_cores() -> int:  # how many this process and its children now have
-    "Stay on two cores where the system can do that."
+def use_two_cores() -> int:  # how many cores this process and its children now have
+    "Stay on two cores where the system allows it."
     if not hasattr(os, "sched_setaffinity"):
         return os.cpu_count() or 1
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     return len(os.sched_getaffinity(0))
 
 
+def last_line(error: Exception) -> str:
+    "The last line of what a failed command or worker wrote."
+    text = getattr(error, "stderr", "") or str(error)
+    return (text.strip().splitlines() or [repr(error)])[-1][:300]
+
+
 def compare(models: list[Model], sets: Sets, seed: int) -> dict:
-    "All of it; a model that cannot be installed or run is reported with the reason."
+    "The rows of the report. A model that can't be installed or run is reported with the reason."
     rows, workers = {}, {}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as open_ones:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         for model in models:
-            row = rows[model.name] = {
-                "title": model.title,
-                "trained_on": model.trained or own_training(),
-                "source": model.source,
-            }
+            training = model.trained or own_training()
+            row = rows[model.name] = {"title": model.title, "trained_on": training, "source": model.source}
             try:
                 install(model)
                 worker = Worker(model, Path(folder))
-                open_ones.callback(worker.close)
-                row |= {
-                    **{k: worker.about[k] for k in ("version", "bytes")},
-                    "classes": worker.about["classes"],
-                    **judge(worker, sets, seed),
-                }
+                stack.callback(worker.close)
+                row |= {**worker.about, **measure_model(worker, sets, seed)}
                 workers[model.name] = worker
             except (subprocess.CalledProcessError, RuntimeError, OSError) as e:
-                row["error"] = ((getattr(e, "stderr", "") or str(e)).strip().splitlines() or [repr(e)])[-1][:300]
+                row["error"] = last_line(e)
                 print(f"{model.name}: {row['error']}", file=sys.stderr, flush=True)
+
         few = sets.report["muxspace"].take(np.arange(min(CALLS, len(sets.report["muxspace"]))))
-        for name, ms in clock(workers, {name: faces_of(few, rows[name]["side"]) for name in workers}).items():
-            rows[name]["ms"] = {
-                "median": statistics.median(ms),
-                "quartiles": np.percentile(ms, (25, 75)).tolist(),
-                "calls": len(ms),
-            }
+        crops = {name: crops_of(few, rows[name]["side"]) for name in workers}
+        for name, ms in measure_times(workers, crops).items():
+            quartiles = np.percentile(ms, (25, 75)).tolist()
+            rows[name]["ms"] = {"median": statistics.median(ms), "quartiles": quartiles, "calls": len(ms)}
     return rows
 
 
 # ---- the report
 
 
-def table(report: dict) -> str:  # Markdown
-    "What to read first."
-    span = lambda m: f"{m['value']:.3f} ({m['interval'][0]:.3f} to {m['interval'][1]:.3f})"
-    titles = list(report["sets"])
-    head = ["model", *(f"{t}: {k}" for t in titles for k in ("accuracy", "macro-F1")), "ms a face", "MB", "trained on"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in report["models"].values():
-        if "error" in row:
-            lines.append(f"| {row['title']} | " + " | ".join(["not run"] * (len(head) - 2)) + f" | {row['error']} |")
-        else:
-            cells = [span(row["sets"][t][k]) for t in titles for k in ("accuracy", "macro_f1")]
-            lines.append(
-                "| "
-                + " | ".join(
-                    [
-                        f"{row['title']} {row['version']}",
-                        *cells,
-                        f"{row['ms']['median']:.1f}",
-                        f"{row['bytes'] / 1e6:.1f}",
-                        row["trained_on"],
-                    ]
-                )
-                + " |"
-            )
-    return "\n".join(lines)
+def results_table(report: dict) -> pd.DataFrame:
+    "The table to read first: a row per model."
+    rows = []
+    for model in report["models"].values():
+        row = {"model": f"{model['title']} {model.get('version', '')}".strip()}
+        for title in report["sets"]:
+            for key, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+                m = model["sets"][title][key] if "sets" in model else None
+                span = f"{m['value']:.3f} ({m['interval'][0]:.3f} to {m['interval'][1]:.3f})" if m else "not run"
+                row[f"{title}: {name}"] = span
+        row["ms a face"] = f"{model['ms']['median']:.1f}" if "ms" in model else ""
+        row["MB"] = f"{model['bytes'] / 1e6:.1f}" if "bytes" in model else ""
+        row["trained on"] = model.get("error", model["trained_on"])
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def recalls(report: dict) -> str:  # Markdown
+def recall_table(report: dict) -> pd.DataFrame:
     "Which emotions each model finds."
-    names = report["class_names"]
-    lines = ["| model | set | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 2)]
-    for row in report["models"].values():
-        for title, m in row.get("sets", {}).items():
-            lines.append(f"| {row['title']} | {title} | " + " | ".join(f"{m['recall'][c]:.2f}" for c in names) + " |")
-    return "\n".join(lines)
+    rows = []
+    for model in report["models"].values():
+        for title, m in model.get("sets", {}).items():
+            recall = {c: f"{m['recall'][c]:.2f}" for c in report["class_names"]}
+            rows.append({"model": model["title"], "set": title, **recall})
+    return pd.DataFrame(rows)
 
 
-def words(report: dict) -> str:  # Markdown
-    "The report for people."
-    n = ", ".join(f"{t} {k:,} faces" for t, k in report["sets"].items())
-    notes = [
-        f"Seed {report['seed']}; {n}; 95 % intervals from resampled faces. {report['machine']['cores']} cores of {report['machine']['processor']}, "
-        f"load {report['machine']['load_before'][0]:.1f} before and {report['machine']['load_after'][0]:.1f} after.",
-        "ms: median of single faces that are cropped already, each model's own preparation included, threads as each library sets them, models taking turns.",
-        "`embarrassed` is compared with the others' surprise, `anxiety` with their fear. Framing chosen on FER+ validation, "
-        + ", ".join(f"{name} {row['side']}" for name, row in report["models"].items() if "side" in row)
-        + " times the face's box.",
+def markdown(report: dict) -> str:
+    "The report as a page."
+    machine, models = report["machine"], report["models"].values()
+    n = ", ".join(f"{title} {k:,} faces" for title, k in report["sets"].items())
+    load = f"{machine['load_before'][0]:.1f} before and {machine['load_after'][0]:.1f} after"
+    sides = ", ".join(f"{name} {row['side']}" for name, row in report["models"].items() if "side" in row)
+    parts = [
+        "# The bundled model and others",
+        results_table(report).to_markdown(index=False, disable_numparse=True),
+        f"Seed {report['seed']}; {n}; 95 % intervals from resampled faces. {machine['cores']} cores of "
+        f"{machine['processor']}, load {load}.",
+        "ms: median over single faces that are cropped already, with each model's own preparation. Threads as each "
+        "library sets them; models take turns.",
+        "`embarrassed` is compared with the others' surprise, `anxiety` with their fear. muxspace without the "
+        "photographs that ours was trained on. Framing chosen on FER+ validation, as the side of the crop over the "
+        f"side of the face's box: {sides}.",
+        "## Recall",
+        recall_table(report).to_markdown(index=False, disable_numparse=True),
+        "## Training data",
+        "\n".join(f"- {row['title']}: {row['trained_on']}. {row['source']}" for row in models),
     ]
-    sources = [f"- {row['title']}: {row['trained_on']}. {row['source']}" for row in report["models"].values()]
-    return (
-        "\n\n".join(
-            [
-                "# The bundled model and others",
-                table(report),
-                *notes,
-                "## Recall",
-                recalls(report),
-                "## Trained on what",
-                "\n".join(sources),
-            ]
-        )
-        + "\n"
-    )
+    return "\n\n".join(parts) + "\n"
 
 
-def picture(report: dict) -> Figure:
+def figure(report: dict) -> Figure:
     "Macro-F1 with its interval on each set, and what a face costs."
     rows = [r for r in report["models"].values() if "error" not in r][::-1]
+    titles = [r["title"] for r in rows]
+    colors = ["#3876d6" if t.startswith("face_emotion") else "#9aa0a8" for t in titles]
     fig = Figure(figsize=(9, 0.8 + 0.38 * len(rows)), layout="constrained")
-    axs, colors = (
-        fig.subplots(1, len(report["sets"]) + 1, sharey=True),
-        ["#3876d6" if r["title"].startswith("face_emotion") else "#9aa0a8" for r in rows],
-    )
-    for ax, title in zip(axs, report["sets"]):
-        found = [r["sets"][title]["macro_f1"] for r in rows]
-        ax.barh([r["title"] for r in rows], [m["value"] for m in found], color=colors)
+    axs = fig.subplots(1, len(report["sets"]) + 1, sharey=True)
+
+    for ax, (name, n) in zip(axs, report["sets"].items()):
+        found = [r["sets"][name]["macro_f1"] for r in rows]
+        ax.barh(titles, [m["value"] for m in found], color=colors)
         for y, m in enumerate(found):
             ax.plot(m["interval"], [y, y], color="black", lw=1.2)
-        ax.set(xlim=(0, 1), xlabel=f"macro-F1, {title}, n={report['sets'][title]:,}")
-    axs[-1].barh([r["title"] for r in rows], [r["ms"]["median"] for r in rows], color=colors)
+        ax.set(xlim=(0, 1), xlabel=f"macro-F1, {name}, n={n:,}")
+    axs[-1].barh(titles, [r["ms"]["median"] for r in rows], color=colors)
     axs[-1].set_xlabel("ms a face, median")
     for ax in axs:
         ax.tick_params(labelsize=8)
@@ -435,55 +402,53 @@ def picture(report: dict) -> Figure:
 
 
 def processor() -> str:
-    "What the system calls its processor."
+    "The system's name for its processor."
     try:
-        return next(line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
 
-def main(argv: list[str] | None = None) -> int:
-    "Compare, and write the report."
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    "The command's arguments."
+    names = [m.name for m in MODELS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("reports/compare"), help="folder of the report")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=ROOT.parent / "shared" / "data",
-        help="folder with fer2013plus.npz and muxspace.npz",
-    )
-    parser.add_argument(
-        "--models", nargs="+", choices=[m.name for m in MODELS], default=[m.name for m in MODELS], help="which of them"
-    )
-    parser.add_argument("--limit", type=int, help="for a quick try: so many faces a set")
+    parser.add_argument("--data", type=Path, help=f"folder with {', '.join(FILES)} (default: PUBLIC_DATA_DIR)")
+    parser.add_argument("--models", nargs="+", choices=names, default=names, help="which models")
+    parser.add_argument("--limit", type=int, help="at most so many faces per set, for a quick run")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn, and of the intervals")
-    args = parser.parse_args(argv)
-    if lacking := [n for n in ("fer2013plus.npz", "muxspace.npz") if not (args.data / n).is_file()]:
-        print(f"{' and '.join(lacking)} must be in {args.data}; give --data", file=sys.stderr)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    "Compare, and write the report."
+    args = parse(argv)
+    folder = args.data or load_settings().public_data_folder
+    if lacking := [n for n in FILES if not (folder / n).is_file()]:
+        print(
+            f"{folder} has no {', '.join(lacking)}. docs/data.md says how to get them; or give --data", file=sys.stderr
+        )
         return 1
-    before, cores = os.getloadavg(), two_cores()
-    sets = load_sets(args.data, args.limit, args.seed)
+
+    before, cores = os.getloadavg(), use_two_cores()
+    sets = load_sets(folder, args.limit, args.seed)
     rows = compare([m for m in MODELS if m.name in args.models], sets, args.seed)
+    machine = {"processor": processor(), "cores": cores, "python": platform.python_version()}
     report = {
         "class_names": list(DEFAULT_CLASS_NAMES),
         "seed": args.seed,
         "chosen_on": {"FER+ validation": len(sets.choose)},
-        "sets": {t: len(d) for t, d in sets.report.items()},
+        "sets": {title: len(d) for title, d in sets.report.items()},
         "weights": weights(),
-        "machine": {
-            "processor": processor(),
-            "cores": cores,
-            "python": platform.python_version(),
-            "load_before": before,
-            "load_after": os.getloadavg(),
-        },
+        "machine": {**machine, "load_before": before, "load_after": os.getloadavg()},
         "models": rows,
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "compare.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (args.out / "compare.md").write_text(words(report), encoding="utf-8")
-    picture(report).savefig(args.out / "compare.png", dpi=110)
-    print(f"\n{table(report)}\n\n{args.out}/compare.json, compare.md, compare.png")
+    write_atomically(args.out / "compare.json", json.dumps(report, indent=1) + "\n")
+    write_atomically(args.out / "compare.md", markdown(report))
+    figure(report).savefig(args.out / "compare.png", dpi=110)
+    print(f"\n{results_table(report).to_string()}\n\n{args.out}/compare.json, compare.md, compare.png")
     return int(any("error" in r for r in rows.values()))
 
 

