@@ -178,7 +178,7 @@ def _replace(new: Path, old: Path) -> None:
     if new.exists():
         os.replace(new, old)
 
-# %% ../../nbs/learning/02_export.ipynb #8a191c4b
+# %% ../../nbs/learning/02_export.ipynb #50af534a
 def save_artefact(
     model: keras.Model,  # a functional model, compiled or not
     stem: str | Path,  # such as models/emotion_classifier_5_classes
