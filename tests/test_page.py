@@ -479,6 +479,9 @@ def test_phone_has_no_horizontal_overflow(face_browser, open_page, locale):
     ).page
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) == 0
+    stage, message = (page.locator(f"#{name}").bounding_box() for name in ("stage", "message"))
+    assert stage["x"] <= message["x"], "the message is not clipped on the left"
+    assert message["x"] + message["width"] <= stage["x"] + stage["width"], "nor on the right"
     start_camera(page)
     wait_for_face(page)
     assert page.evaluate(overflow) == 0

@@ -11,7 +11,7 @@ const TEXT = {
     faces: (n) => (n === 0 ? 'Faces' : n === 1 ? '1 face' : `${n} faces`),
     who: (id) => `Face ${id}`,
     placeholder: 'Each face gets a card here with the probability of every emotion.',
-    privacy: 'Frames are sent only to this server and are not stored.',
+    privacy: 'Frames go only to this server and are not stored.',
     api: 'API', modelCard: 'Model card',
     'status.idle': 'Ready', 'status.connecting': 'Connecting', 'status.connected': 'Connected',
     'status.reconnecting': 'Reconnecting', 'status.noModel': 'No model',
