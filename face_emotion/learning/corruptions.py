@@ -20,7 +20,7 @@ from ..core.crop import Framing, resize_face
 from ..core.detector import Detector, FaceDetector
 from ..core.image import crop_square
 
-# %% ../../nbs/learning/07_corruptions.ipynb #59dc0bad
+# %% ../../nbs/learning/07_corruptions.ipynb #1f03e9bb
 def shrink(
     image: np.ndarray,  # (s, s, 3) uint8
     share: float,  # share of the side that is kept, 0 to 1

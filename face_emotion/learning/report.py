@@ -63,7 +63,7 @@ def plot_curves(
         ax.legend(fontsize=6, loc="lower left" if ax is left else "lower right")
     return fig
 
-# %% ../../nbs/learning/06_report.ipynb #45a95116
+# %% ../../nbs/learning/06_report.ipynb #1f3dfb57
 def plot_reliability(
     probabilities: np.ndarray,  # (n, classes) without temperature
     labels: np.ndarray,  # (n,) class numbers
@@ -151,7 +151,7 @@ def number_text(
     "A number with its interval, such as `0.845 (0.832 to 0.857)`."
     return f"{number['value']:.3f} ({_cell(number['interval'])})"
 
-# %% ../../nbs/learning/06_report.ipynb #812bc3e1
+# %% ../../nbs/learning/06_report.ipynb #00466059
 def coverage_section(
     report: dict,  # from `measure`
 ) -> str:  # Markdown
@@ -187,7 +187,7 @@ def _results(report: dict) -> list[str]:
         f"Without it, the ECE of one view is {report['uncalibrated_ece']:.3f}.",
     ]
 
-# %% ../../nbs/learning/06_report.ipynb #b5ab149e
+# %% ../../nbs/learning/06_report.ipynb #0123d676
 def _limits(report: dict, metadata: Metadata) -> list[str]:
     weakest = min(report["per_class"], key=lambda row: row["recall"])
     found = f"{weakest['recall']:.0%} of {weakest['n']} such faces are found"
