@@ -1,12 +1,14 @@
-"""Images a second of the input pipeline alone, of a training step alone, of both together, and of the naive pipeline.
+"""Images per second of the input pipeline, of a training step, of both together, and of a naive pipeline.
 
     python benchmarks/bench_train.py [--out reports/bench] [--size 224] [--faces 256] [--steps 8]
 
-Faces are JPEG crops of 256 pixels made from scikit-image's astronaut. The naive pipeline is Keras' image_dataset_from_directory with the same changes made
-picture by picture in Python. Takes about three minutes on two cores.
+Faces are JPEG crops of 256 pixels made from scikit-image's astronaut. The naive pipeline is Keras'
+image_dataset_from_directory with the same augmentation, image by image in Python. It takes about three minutes on two
+cores.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -26,8 +28,8 @@ from face_emotion.augment import Mixer, make_augment
 from face_emotion.core.config import DEFAULT_CLASS_NAMES, load_settings
 from face_emotion.data.batches import Batches, to_tf
 from face_emotion.data.sources import load_data
-from face_emotion.model import build_model
 from face_emotion.learning.schedule import Stage
+from face_emotion.model import build_model
 from face_emotion.train import compile_for
 
 
@@ -43,21 +45,23 @@ def make_faces(folder: Path, count: int) -> Path:
     return folder
 
 
-def naive_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # (s, s, 3) float32
+def naive_augment(
+    image: np.ndarray,  # (s, s, 3) float32
+    rng: np.random.Generator,
+) -> np.ndarray:
     "Flip, rotation, zoom, shift and contrast, one after the other, as it is often written."
     if rng.random() < 0.5:
         image = image[:, ::-1]
     image = ndimage.rotate(image, rng.uniform(-10, 10), reshape=False, order=1, mode="nearest")
     size, zoom = image.shape[0], rng.uniform(0.88, 1.12)
-    image = ndimage.affine_transform(
-        image, (1 / zoom, 1 / zoom, 1), (size / 2 * (1 - 1 / zoom),) * 2 + (0,), order=1, mode="nearest"
-    )
+    center = size / 2 * (1 - 1 / zoom)
+    image = ndimage.affine_transform(image, (1 / zoom, 1 / zoom, 1), (center, center, 0), order=1, mode="nearest")
     image = ndimage.shift(image, (*rng.uniform(-0.06, 0.06, 2) * size, 0), order=1, mode="nearest")
     return np.clip((image - image.mean()) * rng.uniform(0.75, 1.25) + image.mean(), 0, 255)
 
 
 def naive(folder: Path, size: int, batch: int):
-    "Endless batches of the naive pipeline."
+    "Batches of the naive pipeline, without end."
     data = keras.utils.image_dataset_from_directory(
         folder, label_mode="categorical", image_size=(size, size), batch_size=batch, seed=0, verbose=False
     )
@@ -65,11 +69,11 @@ def naive(folder: Path, size: int, batch: int):
     while True:
         for x, y in data:
             if len(x) == batch:
-                yield np.stack([naive_change(i, rng) for i in x.numpy()]), y
+                yield np.stack([naive_augment(i, rng) for i in x.numpy()]), y
 
 
-def rate(stream, steps: int, batch: int, warm: int = 2) -> float:  # images a second
-    "How fast a stream gives batches."
+def rate(stream, steps: int, batch: int, warm: int = 2) -> float:
+    "Images per second that a stream gives."
     for _ in range(warm):
         next(stream)
     start = time.perf_counter()
@@ -78,33 +82,31 @@ def rate(stream, steps: int, batch: int, warm: int = 2) -> float:  # images a se
     return steps * batch / (time.perf_counter() - start)
 
 
-def training_rates(
-    model, batches: Batches, steps: int, rounds: int
-) -> tuple[list[float], list[float]]:  # images a second with one batch over and over, and with the pipeline
-    "Both measured in turns, so that other load on the machine meets both alike."
+def training_rates(model, batches: Batches, steps: int, rounds: int) -> tuple[list[float], list[float]]:
+    "Images per second with one repeated batch, and with the pipeline; in turns, so other load slows both alike."
     stream = iter(to_tf(batches))
     fixed, alone, both = next(stream), [], []
     model.train_on_batch(*fixed)
     for _ in range(rounds):
-        for times, source in ((alone, iter(lambda: fixed, None)), (both, stream)):
+        for rates, source in ((alone, itertools.repeat(fixed)), (both, stream)):
             start = time.perf_counter()
             for _ in range(steps):
                 model.train_on_batch(*next(source))
-            times.append(steps * batches.batch_size / (time.perf_counter() - start))
+            rates.append(steps * batches.batch_size / (time.perf_counter() - start))
     return alone, both
 
 
-def cpu_per_image(batches: Batches, steps: int) -> float:  # seconds of one core
-    "Processor time of making a batch, on one thread."
+def cpu_per_batch(batches: Batches, steps: int) -> float:
+    "Seconds of one core for making a batch."
     batches[0]
     start = time.process_time()
     for s in range(1, steps + 1):
         batches[s]
-    return (time.process_time() - start) / steps / batches.batch_size
+    return (time.process_time() - start) / steps
 
 
-def cpu_per_step(model, batch, steps: int) -> float:  # seconds of all cores
-    "Processor time of a training step."
+def cpu_per_step(model, batch, steps: int) -> float:
+    "Seconds of all cores for a training step."
     model.train_on_batch(*batch)
     start = time.process_time()
     for _ in range(steps):
@@ -114,28 +116,21 @@ def cpu_per_step(model, batch, steps: int) -> float:  # seconds of all cores
 
 def measure(size: int, faces: int, steps: int, rounds: int) -> dict:
     "All rates."
-    settings = load_settings(None, img_size=size)
+    settings, few = load_settings(None, img_size=size), max(2, steps // 2)
+    batch = settings.batch_size
+    result = {"size": size, "batch": batch, "faces": faces, "steps": steps, "rounds": rounds, "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder:
         folder = make_faces(Path(folder), faces)
         data = load_data(folder)["train"]
-        batches = Batches(data, size, settings.batch_size, make_augment(), Mixer(settings.p_mixup, settings.p_cutmix))
-        result = {
-            "size": size,
-            "batch": settings.batch_size,
-            "faces": faces,
-            "steps": steps,
-            "rounds": rounds,
-            "cores": os.cpu_count(),
-        }
-        result["naive pipeline"] = rate(
-            naive(folder, size, settings.batch_size), max(2, steps // 2), settings.batch_size
-        )
-        result["pipeline"] = rate(iter(to_tf(batches)), steps * 4, settings.batch_size)
+        batches = Batches(data, size, batch, make_augment(), Mixer(settings.p_mixup, settings.p_cutmix))
+        result["naive pipeline"] = rate(naive(folder, size, batch), few, batch)
+        result["pipeline"] = rate(iter(to_tf(batches)), steps * 4, batch)
+
         model = build_model(img_size=size)
         compile_for(model, Stage("finetune3", 1, 1e-5, steps, True), settings, steps)
-        step = cpu_per_step(model, next(iter(to_tf(batches))), max(2, steps // 2))
-        result["pipeline share of a step, processor time"] = cpu_per_image(batches, steps) * settings.batch_size / step
-        alone, both = training_rates(model, batches, max(2, steps // 2), rounds)
+        step = cpu_per_step(model, next(iter(to_tf(batches))), few)
+        result["pipeline share of a step, processor time"] = cpu_per_batch(batches, steps) / step
+        alone, both = training_rates(model, batches, few, rounds)
     result["step"], result["step and pipeline"] = statistics.median(alone), statistics.median(both)
     result["slower with pipeline"] = 1 - statistics.median(b / a for a, b in zip(alone, both))
     result["times the naive pipeline"] = result["pipeline"] / result["naive pipeline"]
@@ -150,17 +145,17 @@ def draw(result: dict, path: Path) -> None:
     ax = fig.subplots()
     names = ("step and pipeline", "step", "naive pipeline", "pipeline")
     ax.barh(names, [result[n] for n in names])
-    ax.set(xscale="log", xlabel=f"images a second at {result['size']} px, {result['cores']} cores")
+    ax.set(xscale="log", xlabel=f"images per second at {result['size']} px, {result['cores']} cores")
     fig.savefig(path, dpi=110)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for bench_train.json and bench_train.png")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--faces", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=224, help="side of the input in pixels (default: 224)")
+    parser.add_argument("--faces", type=int, default=256, help="how many faces (default: 256)")
+    parser.add_argument("--steps", type=int, default=8, help="batches per measurement (default: 8)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of a training step (default: 3)")
     args = parser.parse_args()
     result = measure(args.size, args.faces, args.steps, args.rounds)
     for name, value in result.items():
