@@ -1,4 +1,4 @@
-"Training as a process: killed in each stage, interrupted, out of room, on two devices, on another backend."
+"Training as a process: killed in each stage, interrupted, on a full disk, on two devices, on another backend."
 
 import errno
 import json
@@ -9,13 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSES = ("happy", "sad", "neutral", "embarrassed", "anxiety")
 SETTINGS = {
     "BACKBONE": "MobileNetV3Small",
     "IMG_SIZE": "64",
@@ -26,73 +24,49 @@ SETTINGS = {
 }
 
 
-def _hear_ctrl_c():
-    "A test run that was started in the background ignores Ctrl-C, and its children would too."
+def default_ctrl_c():
+    "Undo what a shell does to processes in the background: ignore Ctrl-C, in this process and its children."
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    "Twelve pictures a class that a network can tell apart: a portrait in five shades."
-    from skimage.data import astronaut
+    "Twelve faces of each class in folders: two portraits in five shades."
+    from face_emotion.data.dataset import toy_faces, write_folders
 
-    folder, rng = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
-    for i in range(60):
-        x, y = 168 + rng.integers(-6, 7), 68 + rng.integers(-6, 7)
-        face = cv2.resize(astronaut()[y : y + 114, x : x + 114], (64, 64)) * (0.3 + 0.25 * (i % 5))
-        path = folder / CLASSES[i % 5] / f"{i:02}.png"
-        path.parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(path), np.clip(face, 0, 255).astype(np.uint8)[..., ::-1])
-    return folder
+    return write_folders(toy_faces(60, 64), tmp_path_factory.mktemp("faces"))
 
 
 def two_convolutions(input_shape, **ignored):
-    "A backbone that trains in no time, for what does not depend on the backbone."
+    "A backbone that trains in seconds, for what does not depend on the backbone."
     import keras
 
     image = keras.Input(input_shape)
     x = keras.layers.Rescaling(1 / 127.5, -1)(image)
     for filters in (8, 16):
-        x = keras.layers.ReLU()(
-            keras.layers.BatchNormalization()(keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x))
-        )
+        x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.ReLU()(x)
     return keras.Model(image, x)
 
 
 @pytest.fixture
-def small(monkeypatch):
-    "The name of that backbone."
+def tiny(monkeypatch):
+    "Settings of a training that takes seconds."
     from face_emotion.model import BACKBONES
 
     monkeypatch.setitem(BACKBONES, "TwoConvolutions", two_convolutions)
-    return "TwoConvolutions"
+    return {"img_size": 64, "batch_size": 10, "backbone": "TwoConvolutions", "ema_decay": 0.0}
 
 
 def start(faces, out, *args, cwd, **env):
-    command = [
-        sys.executable,
-        "-m",
-        "face_emotion.train",
-        "--data",
-        str(faces),
-        "--out",
-        str(out),
-        "--weights",
-        "none",
-        "--formats",
-        ".keras",
-        "--epochs-head",
-        "2",
-        "--epochs-finetune",
-        "3",
-        *args,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **SETTINGS, **env}
+    "The training command as a process, at the smallest size."
+    options = "--weights none --formats .keras --epochs-head 2 --epochs-finetune 3".split()
     return subprocess.Popen(
-        preexec_fn=_hear_ctrl_c,
-        args=command,
+        [sys.executable, "-m", "face_emotion.train", "--data", str(faces), "--out", str(out), *options, *args],
+        preexec_fn=default_ctrl_c,
         cwd=cwd,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **SETTINGS, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -156,91 +130,88 @@ def test_ctrl_c_keeps_the_best_and_can_be_resumed(faces, tmp_path):
     assert history(out)["epoch"].tolist() == list(range(1, epochs_done(out) + 1))
     process = start(faces, out, "--epochs-finetune", "0", "--epochs-head", "40", cwd=tmp_path)
     text, _ = process.communicate(timeout=300)
-    assert process.returncode == 1 and "An unfinished training is in" in text
+    assert process.returncode == 1 and "An unfinished training of" in text
 
 
 @pytest.mark.timeout(600)
-def test_full_disk_keeps_the_best_model(faces, small, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_best_model(faces, tiny, tmp_path, monkeypatch):
     from face_emotion import train as module
     from face_emotion.core.config import load_settings
     from face_emotion.data.sources import load_data
     from face_emotion.learning.export import load_artefact
 
-    settings = load_settings(
-        None, img_size=64, batch_size=10, epochs_head=3, epochs_finetune=0, backbone=small, ema_decay=0.0
-    )
-    data, write, calls = load_data(faces), module.Store.write, []
+    settings = load_settings(None, epochs_head=3, epochs_finetune=0, **tiny)
+    data, write, calls = load_data(faces), module.RunFolder.write, []
 
-    def full(self, state):
+    def train(**options):
+        return module.train(data, tmp_path, settings, None, formats=(".keras",), **options)
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full_at_second_write(folder, state):
         calls.append(state)
-        if len(calls) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, state)
+        (full if len(calls) == 2 else write)(folder, state)
 
-    monkeypatch.setattr(module.Store, "write", full)
-    result = module.train(data, tmp_path, settings, None, formats=(".keras",))
+    monkeypatch.setattr(module.RunFolder, "write", full_at_second_write)
+    result = train()
     assert result.status == "disk" and "is full" in result.message and "Make room and give --resume" in result.message
     assert load_artefact(result.artefact.stem)(np.zeros((1, 64, 64, 3))).shape == (1, 5)
-    monkeypatch.setattr(module.Store, "write", write)
-    again = module.train(data, tmp_path, settings, None, resume=True, formats=(".keras",))
+
+    monkeypatch.setattr(module.RunFolder, "write", write)
+    again = train(resume=True)
     assert again.status == "finished" and again.history["epoch"].tolist() == [1, 2, 3]
-    monkeypatch.setattr(
-        module, "save_artefact", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
-    )
-    nowhere = module.train(data, tmp_path, settings, None, resume=True)
+
+    monkeypatch.setattr(module, "save_artefact", full)
+    nowhere = train(resume=True)
     assert nowhere.status == "disk" and nowhere.artefact is None and "no room to export" in nowhere.message
 
 
 @pytest.mark.timeout(600)
-def test_nan_keeps_the_best_model_and_a_stuck_rate_falls(faces, small, tmp_path):
+def test_nan_keeps_the_best_model(faces, tiny, tmp_path):
     from face_emotion.core.config import load_settings
     from face_emotion.data.sources import load_data
     from face_emotion.train import train
 
-    data, common = load_data(faces), dict(img_size=64, batch_size=10, backbone=small, ema_decay=0.0)
-    nan = train(
-        data,
-        tmp_path / "nan",
-        load_settings(None, epochs_head=1, epochs_finetune=1, learning_rate_finetune=1e30, **common),
-        None,
-        formats=(".keras",),
-    )
+    data = load_data(faces)
+    wild = load_settings(None, epochs_head=1, epochs_finetune=1, learning_rate_finetune=1e30, **tiny)
+    nan = train(data, tmp_path / "nan", wild, None, formats=(".keras",))
     assert nan.status == "nan" and "Lower LEARNING_RATE" in nan.message and nan.artefact is not None
-    none = train(
-        data,
-        tmp_path / "none",
-        load_settings(None, epochs_head=1, epochs_finetune=0, learning_rate_head=1e38, **common),
-        None,
-    )
+
+    wild = load_settings(None, epochs_head=1, epochs_finetune=0, learning_rate_head=1e38, **tiny)
+    none = train(data, tmp_path / "none", wild, None, formats=(".keras",))
     assert none.status in ("nan", "finished") and (none.artefact is not None or "Not one epoch" in none.message)
-    still = train(
-        data,
-        tmp_path / "stuck",
-        load_settings(
-            None,
-            epochs_head=9,
-            epochs_finetune=0,
-            learning_rate_head=1e-9,
-            early_stopping_patience=5,
-            reduce_lr_patience=2,
-            **common,
-        ),
-        None,
-        formats=(".keras",),
-    )
+
+
+@pytest.mark.timeout(600)
+def test_a_stuck_rate_falls(faces, tiny, tmp_path):
+    from face_emotion.core.config import load_settings
+    from face_emotion.data.sources import load_data
+    from face_emotion.train import train
+
+    patience = {"early_stopping_patience": 5, "reduce_lr_patience": 2}
+    slow = load_settings(None, epochs_head=9, epochs_finetune=0, learning_rate_head=1e-9, **patience, **tiny)
+    still = train(load_data(faces), tmp_path, slow, None, formats=(".keras",))
     assert len(still.history) < 9 and still.history["learning_rate"].iloc[-1] <= 0.5e-9
 
 
 TWO_CPUS = """
-import sys, tensorflow as tf
+import sys
+
+import tensorflow as tf
+
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
 from face_emotion.core.config import load_settings
 from face_emotion.data.sources import load_data
 from face_emotion.train import train
-s = load_settings(None, img_size=64, batch_size=10, epochs_head=1, epochs_finetune=1, backbone="MobileNetV3Small", ema_decay=0.5)
-r = train(load_data(sys.argv[1]), sys.argv[2], s, None, formats=(".keras",), devices=["CPU:0", "CPU:1"])
-print(r.status, r.history["stage"].tolist(), tf.config.list_logical_devices("CPU"))
+
+small = {"img_size": 64, "batch_size": 10, "backbone": "MobileNetV3Small", "ema_decay": 0.5}
+settings = load_settings(None, epochs_head=1, epochs_finetune=1, **small)
+data, devices = load_data(sys.argv[1]), ["CPU:0", "CPU:1"]
+result = train(data, sys.argv[2], settings, None, formats=(".keras",), devices=devices)
+print(result.status, result.history["stage"].tolist(), tf.config.list_logical_devices("CPU"))
 """
 
 
@@ -262,21 +233,30 @@ def test_mirrored_on_two_devices(faces, tmp_path):
 
 
 TWO_STEPS = """
-import sys, json, numpy as np, keras
+import json
+import sys
+
+import keras
+import numpy as np
+
+from face_emotion.augment import Mixer, make_augment
 from face_emotion.core.config import load_settings
 from face_emotion.data.batches import Batches
 from face_emotion.data.sources import load_data
-from face_emotion.model import build_model
-from face_emotion.augment import Mixer, make_augment
 from face_emotion.learning.schedule import Stage, current_rate
+from face_emotion.model import build_model
 from face_emotion.train import compile_for
-s = load_settings(None, img_size=64, batch_size=10, backbone="MobileNetV3Small", dropout_rate=0.0)
-data = load_data(sys.argv[1])["train"]
-model = build_model(s.backbone, s.class_names, 64, 0.0)
-if len(sys.argv) > 3: model.set_weights([w for w in np.load(sys.argv[2]).values()])
-else: np.savez(sys.argv[2], *model.get_weights())
-compile_for(model, Stage("finetune3", 1, 1e-3, 2, True), s, 2)
-batches = Batches(data, 64, 10, make_augment(), Mixer(0.5, 0.5), seed=1)
+
+folder, weights, *load = sys.argv[1:]
+settings = load_settings(None, img_size=64, batch_size=10, backbone="MobileNetV3Small", dropout_rate=0.0)
+model = build_model(settings.backbone, settings.class_names, 64, 0.0)
+if load:
+    model.set_weights(list(np.load(weights).values()))
+else:
+    np.savez(weights, *model.get_weights())
+compile_for(model, Stage("finetune3", 1, 1e-3, 2, True), settings, 2)
+
+batches = Batches(load_data(folder)["train"], 64, 10, make_augment(), Mixer(0.5, 0.5), seed=1)
 losses = []
 for i in range(2):
     x, y, w = batches[i]
@@ -301,17 +281,14 @@ def test_two_steps_agree_between_tensorflow_and_jax(faces, tmp_path):
     assert found[0]["losses"][0] != found[0]["losses"][1]
 
 
-def test_command_says_what_is_wrong(tmp_path):
-    for args, code, word in (
-        ((str(tmp_path / "nowhere"),), 1, "does not exist"),
-        ((str(tmp_path),), 1, "this folder is missing"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "face_emotion.train", "--data", *args],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == code and word in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize("folder, words", [("nowhere", "does not exist"), ("", "this folder is missing")])
+def test_command_says_what_is_wrong(tmp_path, folder, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "face_emotion.train", "--data", str(tmp_path / folder)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
