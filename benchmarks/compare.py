@@ -36,7 +36,7 @@ from face_emotion.core.artefact import Artefact
 from face_emotion.core.config import DEFAULT_CLASS_NAMES, load_settings
 from face_emotion.core.files import sha256, write_atomically
 from face_emotion.data.dataset import FaceData, at_most, reframe, stratified
-from face_emotion.data.sources import from_npz, untaught
+from face_emotion.data.sources import from_npz, unseen
 from face_emotion.learning.metrics import headline, intervals, per_class
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -220,9 +220,9 @@ def load_sets(
     limit: int | None = None,  # at most so many faces per set, for a quick run
     seed: int = 0,  # of what is drawn
 ) -> Sets:
-    "500 faces of FER+ validation, FER+ test, and at most 600 a class of the muxspace faces that ours hasn't seen."
+    "500 faces of FER+ validation, FER+ test, and at most 600 a class of the muxspace faces unseen by ours."
     ferplus = from_npz(folder / "fer2013plus.npz")
-    mux = untaught(from_npz(folder / "muxspace.npz")["all"], folder / "teachers.npz")
+    mux = unseen(from_npz(folder / "muxspace.npz")["all"], folder / "teachers.npz")
     mux = mux.take(at_most(mux, 600, seed))
 
     def draw(data: FaceData, n: int) -> FaceData:
@@ -369,8 +369,8 @@ def markdown(report: dict) -> str:
         "ms: median over single faces that are cropped already, with each model's own preparation. Threads as each "
         "library sets them; models take turns.",
         "`embarrassed` is compared with the others' surprise, `anxiety` with their fear. muxspace without the "
-        "photographs that ours was trained on. Framing chosen on FER+ validation, as the side of the crop over the "
-        f"side of the face's box: {sides}.",
+        "photographs that ours was trained or chosen on. Framing chosen on FER+ validation, as the side of the crop "
+        f"over the side of the face's box: {sides}.",
         "## Recall",
         recall_table(report).to_markdown(index=False, disable_numparse=True),
         "## Training data",
