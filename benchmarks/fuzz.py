@@ -1,6 +1,7 @@
 """Random and mutated input against message parsing and decoding: every input gives an image or a known error code.
 
-python benchmarks/fuzz.py --inputs 200000 --seed 0        hypothesis and mutations: about ten minutes, 2,000 take seconds
+python benchmarks/fuzz.py --inputs 200000 --seed 0        hypothesis and mutations: about ten minutes, 2,000 take
+seconds
 python benchmarks/fuzz.py --inputs 200000 --atheris       guided by coverage, if atheris is installed
 """
 
