@@ -30,7 +30,7 @@ setup(
     license="Apache-2.0",
     url=cfg["git_url"],
     packages=find_packages(include=["face_emotion", "face_emotion.*"]),
-    package_data={"face_emotion": ["assets/*", "static/*"]},
+    package_data={"face_emotion": ["assets/*", "assets/mediapipe/*", "static/*"]},
     python_requires=f">={cfg['min_python']},<3.13",
     install_requires=requirements(),
     extras_require=extras,
