@@ -78,7 +78,7 @@ else
     done
     .venv/bin/pip uninstall -q -y $other 2>/dev/null || true
     .venv/bin/pip install -q --no-deps -r "$lock"
-    .venv/bin/pip install -q --no-deps --no-build-isolation -e .
+    .venv/bin/pip install -q --no-deps --no-build-isolation --use-pep517 -e .
 fi
 problem=$(.venv/bin/python -c 'import cv2' 2>&1) || case "$problem" in
     *libGL*|*libgthread*|*libglib*) fail "OpenCV needs a system library that is missing. On Debian: apt-get install libgl1 libglib2.0-0 (${problem##*ImportError: })" ;;
