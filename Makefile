@@ -1,4 +1,5 @@
-# The README's two commands are `make serve` and `make test`. PYTHON=/path/to/python3.11 chooses the interpreter.
+# The two commands of the README: `make serve` and `make test`.
+# PYTHON=/path/to/python3.13 chooses the interpreter of a new .venv, GPU=1 or 0 TensorFlow with or without CUDA.
 .PHONY: install serve test check bench lab docs lock hooks clean
 PY := .venv/bin/python
 

@@ -15,6 +15,12 @@ def requirements(layer: str = "") -> list[str]:
     return [line.strip() for line in cfg[f"{layer}requirements"].splitlines() if line.strip()]
 
 
+def python_requires() -> str:
+    "From `min_python` to `max_python`, which is included."
+    major, minor = cfg["max_python"].split(".")
+    return f">={cfg['min_python']},<{major}.{int(minor) + 1}"
+
+
 layers = ["train", "notebook", "ray", "dev"]
 extras = {layer: requirements(f"{layer}_") for layer in layers}
 extras["dev"] = sorted({r for layer in layers for r in extras[layer]})
@@ -30,8 +36,8 @@ setup(
     license="Apache-2.0",
     url=cfg["git_url"],
     packages=find_packages(include=["face_emotion", "face_emotion.*"]),
-    package_data={"face_emotion": ["assets/*", "static/*"]},
-    python_requires=f">={cfg['min_python']},<3.13",
+    package_data={"face_emotion": ["assets/*", "assets/mediapipe/*", "static/*"]},
+    python_requires=python_requires(),
     install_requires=requirements(),
     extras_require=extras,
     zip_safe=False,

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SHELL_TOOLS = ("bash", "env", "sh", "rm", "cat", "sed", "cut", "sha256sum", "uname", "dirname")
+SHELL_TOOLS = ("bash", "env", "sh", "rm", "cat", "sed", "cut", "grep", "sha256sum", "uname", "dirname")
 
-# A Python 3.11 that has everything, but whose OpenCV misses a system library.
+# A Python that has everything and says that it is 3.11, or another version.
+WORKING_PYTHON = """
+[ "$1" = -c ] || exit 0
+case "$2" in
+*print*version_info*) echo py311 ;;
+esac
+"""
+WORKING_PIP = 'echo "$@" >>pip.log'
+
+# A Python 3.11 whose OpenCV misses a system library.
 PYTHON_WITHOUT_LIBGL = """
 [ "$1" = -c ] || exit 0
 case "$2" in
@@ -50,12 +59,20 @@ def path_with(folder: Path, **programs: str) -> str:
     return str(folder)
 
 
-def install(project: Path, path: str) -> subprocess.CompletedProcess:
-    "Run the install script for the serving layer."
+@pytest.fixture
+def venv(project) -> Path:
+    "A .venv whose Python does nothing and whose pip writes its arguments to pip.log."
+    write_program(project / ".venv" / "bin" / "python", WORKING_PYTHON)
+    write_program(project / ".venv" / "bin" / "pip", WORKING_PIP)
+    return project / ".venv"
+
+
+def install(project: Path, path: str, layer: str = "serve", **env: str) -> subprocess.CompletedProcess:
+    "Run the install script."
     return subprocess.run(
-        ["bash", "scripts/install.sh", "serve"],
+        ["bash", "scripts/install.sh", layer],
         cwd=project,
-        env={"PATH": path, "HOME": str(project)},
+        env={"PATH": path, "HOME": str(project), **env},
         capture_output=True,
         text=True,
         timeout=60,
@@ -65,7 +82,7 @@ def install(project: Path, path: str) -> subprocess.CompletedProcess:
 def test_no_suitable_python(project):
     done = install(project, path_with(project / "bin", python3="exit 1"))
     assert done.returncode == 1
-    assert "no Python 3.10, 3.11 or 3.12 found" in done.stderr
+    assert "no Python from 3.10 to 3.14 found" in done.stderr
     assert "apt-get install" in done.stderr
 
 
@@ -83,6 +100,52 @@ def test_missing_libgl(project):
     assert done.returncode == 1
     assert "apt-get install libgl1" in done.stderr
     assert "libGL.so.1" in done.stderr
+
+
+def test_a_named_python_that_is_too_old(project):
+    done = install(project, path_with(project / "bin", old="exit 1", python3="exit 0"), PYTHON="old")
+    assert done.returncode == 1
+    assert "PYTHON=old is not a Python from 3.10 to 3.14" in done.stderr
+
+
+def test_python_314_gets_the_serving_layer(project, venv):
+    write_program(venv / "bin" / "python", WORKING_PYTHON.replace("py311", "py314"))
+    done = install(project, path_with(project / "bin"), "all")
+    assert done.returncode == 0, done.stderr
+    assert "TensorFlow does not support Python 3.14 yet" in done.stdout
+    assert "requirements/serve-py314.txt" in (project / "pip.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "nvidia_smi, env, lock",
+    [
+        ("exit 0", {}, "all-py311-gpu.txt"),
+        ("exit 9", {}, "all-py311.txt"),
+        ("exit 0", {"GPU": "0"}, "all-py311.txt"),
+        ("exit 9", {"GPU": "1"}, "all-py311-gpu.txt"),
+    ],
+)
+def test_a_graphics_card_chooses_the_lock(project, venv, nvidia_smi, env, lock):
+    path = path_with(project / "bin", **{"nvidia-smi": nvidia_smi})
+    done = install(project, path, "all", **env)
+    assert done.returncode == 0, done.stderr
+    assert f"-r requirements/{lock}" in (project / "pip.log").read_text()
+    for layer in ("all", "serve"):
+        assert install(project, path, layer).stdout == "", "installed again although nothing changed"
+
+
+def test_a_wrong_choice_of_the_graphics_card(project, venv):
+    done = install(project, path_with(project / "bin"), "all", GPU="yes")
+    assert done.returncode == 1
+    assert "GPU=yes is neither 0 nor 1" in done.stderr
+
+
+def test_a_changed_lock_is_installed_again(project, venv):
+    path = path_with(project / "bin")
+    install(project, path, "all")
+    with (project / "requirements" / "all-py311.txt").open("a") as f:
+        f.write("other==1.0\n")
+    assert "requirements/all-py311.txt" in install(project, path, "serve").stdout
 
 
 @pytest.mark.skipif(not any((ROOT / ".venv").glob("installed-*")), reason="this .venv was not made by make install")

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import check  # noqa: E402
+import lock  # noqa: E402
 import make_docs  # noqa: E402
 import make_readme  # noqa: E402
 import test as run_tests  # noqa: E402
@@ -116,3 +117,19 @@ def test_module_map_shows_imports():
     assert "```mermaid" in text
     assert "  tracker --> detector" in text
     assert "  predictor --> config" not in text  # it follows from other imports
+
+
+def test_locks_exist_and_hold_versions_only():
+    names = {f"all-py3{minor}{gpu}.txt" for minor in range(10, 14) for gpu in ("", "-gpu")}
+    names |= {f"serve-py3{minor}.txt" for minor in range(10, 15)}
+    assert {p.name for p in (ROOT / "requirements").iterdir()} == names
+    for name in names:
+        assert lock.not_pins((ROOT / "requirements" / name).read_text()) == []
+
+
+def test_a_lock_with_an_address_is_refused(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(lock, "ROOT", tmp_path)
+    monkeypatch.setattr(lock, "resolve", lambda python: {"all.txt": "numpy==2.2.6\n--index-url https://host/simple\n"})
+    assert lock.main() == 1
+    assert "all.txt: --index-url" in capsys.readouterr().err
+    assert not (tmp_path / "requirements").exists()

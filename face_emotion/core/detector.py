@@ -6,16 +6,17 @@
 __all__ = ['Face', 'Detector', 'iou', 'overlap', 'Detection', 'Region', 'FaceMesh', 'mesh_box', 'distinct', 'FaceDetector']
 
 # %% ../../nbs/core/07_detector.ipynb #d7467152
-import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
+from .artefact import ModelError
 from .classifier import LiteRTModel, ThreadBudget
 from .image import crop_square
 
@@ -51,13 +52,14 @@ class Detector(Protocol):
     ) -> list[Face]: ...
 
 # %% ../../nbs/core/07_detector.ipynb #ff6a9d4d
+_MODELS = Path(str(resources.files("face_emotion"))) / "assets" / "mediapipe"
+
+
 def _model_path(name: str) -> Path:
-    "A model file of the mediapipe package, which is located but not imported: importing takes half a second and 60 MB."
-    spec = importlib.util.find_spec("mediapipe")
-    path = Path(spec.submodule_search_locations[0]) / "modules" / name if spec else None
-    if path is None or not path.exists():
-        advice = "Install this project's requirements, which include mediapipe==0.10.21."
-        raise ImportError(f"MediaPipe's {name} is not installed. {advice}")
+    "The file of one of MediaPipe's models, which come with this package."
+    path = _MODELS / f"{name}.tflite"
+    if not path.is_file():
+        raise ModelError(f"{path} is missing. It belongs to face_emotion: install face_emotion again.")
     return path
 
 
@@ -126,7 +128,7 @@ class _BlazeFace:
     "One of MediaPipe's two face detectors: a picture in, detections in its pixels out."
 
     def __init__(self, name: str, layers: tuple[tuple[int, int], ...]):
-        self.model = LiteRTModel(_model_path(f"face_detection/{name}.tflite"))  # a second thread gains nothing
+        self.model = LiteRTModel(_model_path(name))  # a second thread gains nothing
         self.size = self.model.input_shape[1]
         self.anchors = _anchors(self.size, layers)
 
@@ -209,7 +211,7 @@ class FaceMesh:
         self,
         budget: ThreadBudget | None = None,  # decides the threads of each call; default: one
     ):
-        self.model = LiteRTModel(_model_path("face_landmark/face_landmark.tflite"), budget)
+        self.model = LiteRTModel(_model_path("face_landmark"), budget)
         self.size = self.model.input_shape[1]
 
     def __call__(

@@ -98,14 +98,14 @@ def _parser() -> argparse.ArgumentParser:
 
 # %% ../../nbs/serving/08_cli.ipynb #100e9831
 _PACKAGES = {
-    "serving": ("numpy", "opencv-python", "mediapipe", "ai-edge-litert", "fastapi", "uvicorn"),
+    "serving": ("numpy", "opencv-python", "ai-edge-litert", "fastapi", "uvicorn"),
     "train": ("tensorflow", "keras", "pandas", "scikit-learn"),
-    "notebook": ("jupyterlab", "ipywidgets", "anywidget"),
+    "notebook": ("jupyterlab", "ipywidgets", "anywidget", "mediapipe"),
 }
 
 
 def _version_of(package: str) -> str | None:
-    for name in (package, f"{package}-cpu"):
+    for name in (package, f"{package}-cpu", f"{package}-headless"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(name)
     return None
