@@ -72,6 +72,9 @@ COMMANDS = {
         "--bundle --export --metadata --logit-adjustment --blend --img-size --out",
         extra="train",
     ),
+    "doctor": Command(
+        "check what will work on this machine, and say what to do", "--for --model --port --devices --json"
+    ),
     "info": Command("print versions, the model and the installed packages", "--model --json"),
     "completion": Command("print the line that turns on completion in your shell", words=("bash", "zsh", "fish")),
 }
