@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from serving import ROOT
 from face_emotion.core.config import BUNDLED_MODEL, Settings
 from face_emotion.serving.transport import free_port
 
-pytest.importorskip("tensorflow")  # the exit codes below are those of a complete installation
+needs_training = pytest.mark.skipif(find_spec("tensorflow") is None, reason="needs the training packages")
 
 
 class Doctor:
@@ -39,7 +40,7 @@ class Doctor:
         "The exit code, and the checks that are not ok, by name."
         done = self.run("--json", *args)
         checks = json.loads(done.stdout)["checks"]
-        ignored = ("camera", "device")
+        ignored = ("camera", "device", "training packages", "notebook packages")  # they differ between machines
         return done.returncode, {c["name"]: c for c in checks if c["status"] != "ok" and c["name"] not in ignored}
 
 
@@ -48,15 +49,13 @@ def doctor(tmp_path: Path) -> Doctor:
     return Doctor(tmp_path)
 
 
-def test_a_healthy_machine(doctor):
+def test_a_healthy_machine_and_no_files_made(doctor):
     done = doctor.run()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert done.stdout.splitlines()[-3:] == ["serving: will work", "training: will work", "notebooks: will work"]
-
-
-def test_it_makes_no_files(doctor):
-    doctor.run()
+    assert "serving: will work" in done.stdout.splitlines()
+    if find_spec("tensorflow"):
+        assert "training: will work" in done.stdout.splitlines()
     assert [p.name for p in doctor.folder.iterdir()] == [".env"]
 
 
@@ -70,6 +69,7 @@ def test_a_damaged_model_stops_serving(doctor):
     assert "checksum" in problems["model"]["text"]
 
 
+@needs_training
 def test_a_taken_port_stops_serving_and_not_training(doctor):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
@@ -107,6 +107,7 @@ def test_classes_of_another_model_stop_serving(doctor):
     assert (code, list(problems)) == (1, ["classes"])
 
 
+@needs_training
 def test_tensorflow_is_asked_for_devices(doctor):
     done = doctor.run("--devices", "--json", "--for", "training")
     (device,) = [c for c in json.loads(done.stdout)["checks"] if c["name"] == "device"]

@@ -81,15 +81,21 @@ def installed_version(
 def requirements(
     extra: str = "",  # an extra of the package; empty: what is always required
 ) -> list:  # of `packaging.requirements.Requirement`
-    "What face_emotion or one of its extras requires on this machine."
+    "What face_emotion or one of its extras requires on this machine; empty if only its source is here."
     from packaging.requirements import Requirement
 
+    try:
+        lines = metadata.requires("face_emotion") or ()
+    except metadata.PackageNotFoundError:
+        return []
     found = []
-    for line in metadata.requires("face_emotion") or ():
+    for line in lines:
         requirement = Requirement(line)
         marker = requirement.marker
         always = marker is None or marker.evaluate({"extra": ""})
-        if always != bool(extra) and (always or marker.evaluate({"extra": extra})):
+        if always and not extra:
+            found.append(requirement)
+        elif extra and not always and marker.evaluate({"extra": extra}):
             found.append(requirement)
     return found
 
@@ -101,8 +107,8 @@ def check_python() -> list[Check]:
     try:
         wanted = metadata.metadata("face_emotion").get("Requires-Python")
     except metadata.PackageNotFoundError:
-        text = f"{package.text}, but not installed, so packages cannot be compared"
-        return [Check("face_emotion", "warning", text, f"Run: {install_command()}"), Check("python", "ok", text)]
+        source = f"{package.text}, but not installed, so its requirements are not known"
+        return [Check("face_emotion", "warning", source, f"Run: {install_command()}"), Check("python", "ok", text)]
     from packaging.specifiers import SpecifierSet
 
     if wanted and platform.python_version() not in SpecifierSet(wanted, prereleases=True):
@@ -136,7 +142,7 @@ def check_packages(
     if other:
         text = ", ".join(f"{have}, but {wanted} is required" for have, wanted in other)
         return [Check(name, "warning", text, f"Run: {remedy}", layers)]
-    return [Check(name, "ok", ", ".join(found), layers=layers)]
+    return [Check(name, "ok", ", ".join(found) or "not known", layers=layers)]
 
 # %% ../../nbs/serving/09_machine.ipynb #7e857181
 class ProbeError(RuntimeError):
