@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_CLASS_NAMES', 'LABELS_KO', 'UNCERTAIN', 'UNCERTAIN_KO', 'BUNDLED_MODEL', 'TrainingSettings', 'Settings',
-           'SettingsError', 'load_settings', 'get_settings', 'is_expert', 'env_example', 'settings_table',
-           'settings_or_exit', 'main']
+           'SettingsError', 'load_settings', 'get_settings', 'is_expert', 'env_example', 'changed_settings',
+           'settings_table', 'settings_or_exit', 'main']
 
 # %% ../../nbs/core/00_config.ipynb #02e58f18
 import argparse
@@ -107,7 +107,7 @@ class TrainingSettings(BaseSettings):
     mixed_precision: Literal["auto", "on", "off"] = _Expert(
         "auto", description="train in half precision; auto turns it on with a GPU"
     )
-    augment: dict[str, float] = _Expert(
+    augment: Annotated[dict[str, float], NoDecode] = _Expert(
         {}, description='options of face_emotion.augment.Augment as JSON, such as {"p_blur": 0.3}'
     )
     cache_images: bool = _Expert(False, description="keep decoded training images in memory")
@@ -117,6 +117,14 @@ class TrainingSettings(BaseSettings):
     @classmethod
     def _split_names(cls, value: Any) -> Any:
         return tuple(n.strip() for n in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _parse_options(cls, value: Any) -> Any:
+        try:
+            return json.loads(value or "{}") if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError('is not JSON: write it like {"p_blur": 0.3}') from None
 
     @field_validator("class_names")
     @classmethod
@@ -264,16 +272,23 @@ def env_example() -> str:
     return "\n".join([*head, *usual, *section, *expert]) + "\n"
 
 
+def changed_settings(
+    settings: Settings,  # from `load_settings`
+) -> dict[str, str]:  # value by variable, such as {"IMG_SIZE": "96"}; a secret is masked
+    "The settings that differ from their defaults."
+    values = {name: getattr(settings, name) for name in Settings.model_fields}
+    return {n.upper(): _text(v) for n, v in values.items() if v != Settings.model_fields[n].default}
+
+
 def settings_table(
     settings: Settings,  # from `load_settings`
     style: str = "plain",  # table format of the tabulate package, such as "github" for Markdown
 ) -> str:
     "A table of the effective settings; a star marks what differs from the default."
-    rows = []
+    rows, changed = [], changed_settings(settings)
     for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        star = "*" if value != field.default else ""
-        rows.append((star, name.upper(), _text(value), field.description))
+        star = "*" * (name.upper() in changed)
+        rows.append((star, name.upper(), _text(getattr(settings, name)), field.description))
     return tabulate(rows, ("", "setting", "value", "meaning"), style, disable_numparse=True)
 
 # %% ../../nbs/core/00_config.ipynb #2d324380
