@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import time
 import urllib.request
 from io import BytesIO
 
@@ -72,6 +73,7 @@ class Watched:
         self.page.on("console", self.hear)
         self.page.add_init_script(WATCH + script)
         self.page.goto(url)
+        self.page.wait_for_selector("html[data-ready]", state="attached")
 
     def watch_socket(self, socket):
         self.sockets.append(socket)
@@ -404,6 +406,15 @@ def test_box_of_a_rotated_photograph(plain_browser, open_page):
         centres.append(drawn(page))
     assert centres[1]["x"] == pytest.approx(centres[0]["x"], abs=0.03)
     assert centres[1]["y"] == pytest.approx(centres[0]["y"], abs=0.03)
+
+
+def test_picture_chosen_while_the_page_loads_is_not_lost(plain_browser, open_page):
+    page = open_page(plain_browser).page
+    page.route("**/palette.json", lambda route: (time.sleep(0.5), route.continue_()))
+    page.reload(wait_until="commit")
+    upload(page, picture_bytes())
+    assert page.locator("html[data-ready]").count() == 0
+    wait_for_face(page)
 
 
 def test_picture_beyond_the_limit_is_shrunk(plain_browser, open_page):

@@ -135,3 +135,5 @@ for (const event of ['loadedmetadata', 'resize']) {
 }
 
 showLanguage();
+showPicture(byId('upload').files[0]);      // one that was chosen while the page was loading
+document.documentElement.dataset.ready = 'true';
