@@ -1,4 +1,4 @@
-"""`python -m face_emotion.protocol` prints the codes and schemas of the WebSocket. The code is in `face_emotion.serving.schema`."""
+"""`python -m face_emotion.protocol`: codes and schemas of the WebSocket. Code: `face_emotion.serving.schema`."""
 
 from .serving.schema import main
 

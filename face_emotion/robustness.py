@@ -1,4 +1,4 @@
-"""`python -m face_emotion.robustness` measures a model on changed pictures. The code is in `face_emotion.learning.robustness`."""
+"""`python -m face_emotion.robustness`: a model on changed pictures. Code: `face_emotion.learning.robustness`."""
 
 from .learning.robustness import main
 
