@@ -39,9 +39,11 @@ def processed(
 def tells(
     source: str,  # of a code cell
 ) -> bool:
-    "Whether there is more in a cell than imports and the line that makes a module a program."
-    plain = (ast.Import, ast.ImportFrom, ast.If)
-    return not all(isinstance(node, plain) for node in ast.parse(source).body)
+    "Whether a cell defines something; imports and the line that makes a module a program are left out."
+    body = ast.parse(source).body
+    imports = any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in body)
+    plain = (ast.Import, ast.ImportFrom, ast.If, *([ast.Assign] if imports else []))
+    return not all(isinstance(node, plain) for node in body)
 
 
 def relink(
