@@ -95,7 +95,7 @@ def _coverage(probabilities: np.ndarray, labels: np.ndarray, seed: int) -> dict:
     curve = metrics.coverage(probabilities, labels, metrics.CURVE, resamples=0).round(5)
     return {"view": "one", "table": metrics.records(table), "curve": metrics.records(curve)}
 
-
+# %% ../nbs/05_evaluate.ipynb #59aa28b2
 def measure(
     classifier: Classifier,  # from `load_artefact`, any format
     data: dict[str, FaceData],  # labelled faces by split, as `load_data` returns them
@@ -148,7 +148,7 @@ def _figures(classifier: Classifier, faces: FaceData, report: dict, probabilitie
         figures["grad_cam"] = plot_grad_cam(classifier, first)
     return figures
 
-
+# %% ../nbs/05_evaluate.ipynb #484320b2
 def _store(classifier: Classifier, report: dict) -> None:
     "Put temperature and results into the metadata of the model."
     meta, results = classifier.metadata, {"n": report["n"]}
@@ -209,7 +209,7 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--card", metavar="MD", help="put the table of confidence thresholds into this model card as well")
     return parser.parse_args(argv)
 
-
+# %% ../nbs/05_evaluate.ipynb #1ce9d0b2
 def _run(args: argparse.Namespace) -> dict:
     check_card(args.card)
     classes = tuple(Artefact(args.model).metadata.class_names)

@@ -277,7 +277,7 @@ def _options(args: argparse.Namespace) -> Options:
     size = args.size or max(320, settings.img_size)
     return Options(class_names=settings.class_names, size=size, **{name: getattr(args, name) for name in names})
 
-
+# %% ../nbs/01_preprocess.ipynb #d16a79b2
 def main(
     argv: list[str] | None = None,  # arguments; those of the command line when left out
 ) -> int:  # exit code

@@ -200,7 +200,7 @@ def _process_frame(self: Webcam, item: tuple, dropped: list[tuple]) -> None:
     except Exception as e:
         self._report(e, number=number, dropped=numbers)
 
-
+# %% ../nbs/08_webcam.ipynb #1498f8b2
 @patch
 def _process_picture(self: Webcam, kind: str, data: bytes) -> None:
     "Find the faces of a picture or a snapshot and keep both."
