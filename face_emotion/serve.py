@@ -29,9 +29,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 
 from . import __version__
+from .core.artefact import Artefact
 from .core.config import Settings, get_settings, load_settings, settings_or_exit
 from .core.log import setup_logging
-from .serving.guard import SecurityMiddleware, docs_policy
+from .serving.card import model_facts
+from .serving.guard import PAGE_POLICY, SecurityMiddleware, docs_policy
 from face_emotion.serving.protocol import (
     ERRORS,
     REFUSALS,
@@ -43,6 +45,7 @@ from face_emotion.serving.protocol import (
 from .serving.schema import Prediction, asyncapi
 from .serving.service import Service, shared_metrics, watchdog
 from .serving.session import EchoSession, check_handshake, emotion_session, serve_session
+from .serving.startup import addresses, certificate_problem, model_problem
 from .serving.transport import free_port, hide_queries, port_problem, read_upload, uvicorn_options
 from .serving.workers import FrameResult, process_upload
 
@@ -95,8 +98,16 @@ def _add_pages(app: FastAPI) -> None:
         return FileResponse(_FILES / "static" / "index.html")
 
     @app.get("/model-card", include_in_schema=False)
-    async def model_card() -> PlainTextResponse:
-        return PlainTextResponse((_FILES / "assets" / "MODEL_CARD.md").read_text(encoding="utf-8"))
+    async def model_card() -> FileResponse:
+        headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
+        return FileResponse(_FILES / "static" / "model_card.html", headers=headers)
+
+    @app.get("/model-card.json", summary="The model that is loaded: classes, training data, results, card")
+    async def model_card_facts() -> JSONResponse:
+        service: Service = app.state.service
+        if service.predictor is None:
+            return JSONResponse(error_message("no_model", "Model not loaded"), 503)
+        return JSONResponse(model_facts(Artefact(service.settings.model_path)))
 
     @app.get("/docs", include_in_schema=False)
     async def docs_page() -> Response:
@@ -250,12 +261,25 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ssl-keyfile", metavar="PEM", help="key of the certificate, if it is in a separate file")
     return parser.parse_args(argv)
 
+# %% ../nbs/07_serve.ipynb #40244d37
+def _announce(settings: Settings, scheme: str) -> None:
+    "Say on the terminal what is wrong with the model, and which addresses to open."
+    if problem := model_problem(settings):
+        advice = "The server runs without a model, and its page says so. Press Ctrl-C, correct this, start it again."
+        print(f"Model not loaded. {problem}\n{advice}", file=sys.stderr)
+    here, *elsewhere = addresses(settings.server_host, settings.server_port, scheme)
+    print(f"face_emotion {__version__}: {here}  (Ctrl-C stops)", flush=True)
+    for address in elsewhere:
+        note = "" if scheme == "https" else "  (their cameras need https: see --ssl-certfile)"
+        print(f"On other devices: {address}{note}", flush=True)
+
 # %% ../nbs/07_serve.ipynb #40244d38
 def main(argv: list[str] | None = None) -> int:
     "Serve the page and the APIs until Ctrl-C or SIGTERM."
     args = _parse(argv)
     settings = settings_or_exit(server_host=args.host, server_port=args.port, model_path=args.model)
-    if problem := port_problem(settings.server_host, settings.server_port):
+    certificate = certificate_problem(args.ssl_certfile, args.ssl_keyfile)
+    if problem := certificate or port_problem(settings.server_host, settings.server_port):
         print(problem, file=sys.stderr)
         return 1
     for name, value in (("MODEL_PATH", args.model), ("SERVER_HOST", args.host)):
@@ -266,9 +290,7 @@ def main(argv: list[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
-    scheme = "https" if args.ssl_certfile else "http"
-    address = f"{scheme}://{settings.server_host}:{settings.server_port}"
-    print(f"face_emotion {__version__}: {address}  (Ctrl-C stops)", flush=True)
+    _announce(settings, "https" if args.ssl_certfile else "http")
     try:
         with shared_metrics(args.workers):
             uvicorn.run(

@@ -1,159 +1,32 @@
 """The page in a real browser: Debian's chromium, driven by playwright, with a recorded face as its camera."""
 
 import base64
-import json
 import os
 import re
 import time
 import urllib.request
 from io import BytesIO
 
-import cv2
 import pytest
-from browser import FAKE_CAMERA, launch, needs_chromium, record_face, skimage_data, sync_api
+from browser import skimage_data
+from page import (
+    CLASS_NAMES,
+    MARKS,
+    NO_FACE,
+    WAIT_MS,
+    drawn,
+    expect,
+    number,
+    picture_bytes,
+    probabilities,
+    start_camera,
+    upload,
+    wait_for_face,
+)
 from PIL import Image
 from serving import ServerProcess, wait_until
 
-expect = sync_api.expect
-pytestmark = [needs_chromium, pytest.mark.timeout(240)]
-
-CLASS_NAMES = ["happy", "sad", "neutral", "embarrassed", "anxiety"]
-# Chromium's protocol does not report frames sent as blobs, so the page counts them.
-WATCH = """
-    window.violations = [];
-    document.addEventListener('securitypolicyviolation', (event) => violations.push(event.violatedDirective));
-    window.sent = [];
-    window.sockets = [];
-    const send = WebSocket.prototype.send;
-    WebSocket.prototype.send = function (frame) {
-        sent.push(frame.type);
-        if (!sockets.includes(this)) sockets.push(this);
-        send.call(this, frame);
-    };
-"""
-NO_FACE = {"en": "No face in view", "ko": "얼굴이 보이지 않습니다"}
-WAIT_MS = 30_000
-
-
-# ---------------------------------------------------------------- the server, the browser, the camera
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with ServerProcess(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def face_browser(playwright, tmp_path_factory):
-    "A browser whose camera shows a face, left of the middle."
-    browser = launch(playwright, *record_face(tmp_path_factory.mktemp("camera") / "face.mjpeg", left=100))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def plain_browser(playwright):
-    "A browser with two cameras, which show chromium's green test pattern."
-    browser = launch(playwright, f"{FAKE_CAMERA}=device-count=2")
-    yield browser
-    browser.close()
-
-
-class Watched:
-    "A page with its requests, its sockets and the errors on its console."
-
-    def __init__(self, browser, url, *, locale="en-US", script="", **options):
-        self.context = browser.new_context(locale=locale, permissions=["camera"], **options)
-        self.page = self.context.new_page()
-        self.requests, self.complaints, self.sockets, self.answers = [], [], [], []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("websocket", self.watch_socket)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self.hear)
-        self.page.add_init_script(WATCH + script)
-        self.page.goto(url)
-        self.page.wait_for_selector("html[data-ready]", state="attached")
-
-    def watch_socket(self, socket):
-        self.sockets.append(socket)
-        socket.on("framereceived", lambda payload: self.answers.append(json.loads(payload)))
-
-    def sent(self):
-        "Media types of the frames sent so far."
-        return self.page.evaluate("sent")
-
-    def hear(self, message):
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
-
-
-@pytest.fixture
-def open_page(server):
-    "A function that opens the page in a browser; its contexts are closed after the test."
-    opened = []
-
-    def open_page(browser, url=server.url, **options):
-        opened.append(Watched(browser, url, **options))
-        return opened[-1]
-
-    yield open_page
-    for watched in opened:
-        watched.context.close()
-
-
-# ---------------------------------------------------------------- what a user sees
-
-
-def start_camera(page):
-    page.click("#start")
-    expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=WAIT_MS)
-
-
-def wait_for_face(page):
-    expect(page.locator("#faces [data-face-id]").first).to_be_visible(timeout=WAIT_MS)
-    expect(page.locator("#overlay")).not_to_have_attribute("data-boxes", "0", timeout=WAIT_MS)
-
-
-def probabilities(page):
-    "Class -> probability, from the first card."
-    return (
-        page.locator("[data-face-id]")
-        .first.locator("[data-probability]")
-        .evaluate_all(
-            "bars => Object.fromEntries(bars.map(bar => [bar.dataset.probability, Number(bar.dataset.value)]))"
-        )
-    )
-
-
-def number(page, selector):
-    return float(re.match(r"[\d.]+", page.text_content(selector)).group())
-
-
-def drawn(page):
-    "Number of pixels painted on the overlay, and their centre as fractions of width and height."
-    return page.evaluate("""() => {
-        const { width, height } = overlay;
-        const data = overlay.getContext('2d').getImageData(0, 0, width, height).data;
-        let count = 0, left = width, right = 0, top = height, bottom = 0;
-        for (let i = 3; i < data.length; i += 4) {
-            if (!data[i]) continue;
-            const x = (i >> 2) % width, y = Math.floor((i >> 2) / width);
-            count += 1;
-            left = Math.min(left, x); right = Math.max(right, x);
-            top = Math.min(top, y); bottom = Math.max(bottom, y);
-        }
-        return { count, x: (left + right) / 2 / width, y: (top + bottom) / 2 / height };
-    }""")
-
-
-def picture_bytes(size=512, extension=".jpg"):
-    picture = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR)
-    return cv2.imencode(extension, cv2.resize(picture, (size, size)))[1].tobytes()
-
-
-def upload(page, content, name="face.jpg", mime="image/jpeg"):
-    page.set_input_files("#upload", {"name": name, "mimeType": mime, "buffer": content})
+pytestmark = MARKS
 
 
 # ---------------------------------------------------------------- camera
@@ -296,9 +169,9 @@ def test_missing_model_message_in_both_languages(face_browser, open_page):
     page.reload()
     page.click("#start")
     expect(page.locator("#status")).to_have_attribute("data-state", "noModel")
-    expect(page.locator("#message")).to_contain_text("no model loaded")
+    expect(page.locator("#message")).to_contain_text("runs without a model")
     page.click("#lang")
-    expect(page.locator("#message")).to_contain_text("모델이 로드되지 않아")
+    expect(page.locator("#message")).to_contain_text("모델이 로드되지 않았습니다")
 
 
 def test_hidden_tab_stops_sending(face_browser, open_page):
@@ -433,14 +306,6 @@ def test_text_file_gives_a_readable_error(plain_browser, open_page):
     expect(page.locator("#message")).to_contain_text("사진 파일이 아닙니다")
     upload(page, picture_bytes())
     wait_for_face(page)
-
-
-def test_error_of_the_server_is_shown(plain_browser, open_page):
-    "The browser can open an SVG, the server cannot."
-    page = open_page(plain_browser).page
-    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64"/></svg>'
-    upload(page, svg, "drawing.svg", "image/svg+xml")
-    expect(page.locator("#message")).to_contain_text("The server could not read this picture", timeout=WAIT_MS)
 
 
 def test_picture_replaces_the_camera(face_browser, open_page):

@@ -2,7 +2,7 @@
 
 import { cameraProblem, fillCameras, openCamera, releaseCamera } from './camera.js';
 import { CameraSession } from './session.js';
-import { chooseLanguage, text } from './texts.js';
+import { nextLanguage, text } from './texts.js';
 import { loadPicture, predict } from './upload.js';
 import {
   byId, clearAnswer, fitStage, palette, picture, rates, showAnswer, showCameraControls, showLanguage, showMessage,
@@ -78,12 +78,12 @@ async function showPicture(file) {
   upload = new AbortController();
   const { signal } = upload;
   try {
-    await loadPicture(picture, file);
+    const content = await loadPicture(picture, file);
     fitStage(picture.naturalWidth, picture.naturalHeight);
     showSource('picture');
     if (signal.aborted) return;
     const sentAt = performance.now();
-    const answer = await predict(picture, file, signal);
+    const answer = await predict(picture, content, signal);
     if (signal.aborted) return;
     palette.classNames = Object.keys(answer.results[0]?.probabilities ?? {});
     showAnswer(answer);
@@ -107,8 +107,8 @@ byId('upload').addEventListener('change', (event) => {
   showPicture(event.target.files[0]);
   event.target.value = '';                 // so that the same file can be chosen again
 });
-byId('lang').addEventListener('click', (event) => {
-  chooseLanguage(event.target.lang);
+byId('lang').addEventListener('click', () => {
+  nextLanguage({ choose: true });
   showLanguage();
 });
 
@@ -130,9 +130,6 @@ document.addEventListener('visibilitychange', () => {
 });
 window.addEventListener('online', () => session?.wake());
 navigator.mediaDevices?.addEventListener('devicechange', listCameras);
-for (const event of ['loadedmetadata', 'resize']) {
-  video.addEventListener(event, () => fitStage(video.videoWidth, video.videoHeight));
-}
 
 showLanguage();
 showPicture(byId('upload').files[0]);      // one that was chosen while the page was loading

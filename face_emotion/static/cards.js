@@ -57,9 +57,14 @@ export class Cards {
     const card = copyOf('card');
     card.dataset.faceId = key;
     card.querySelector('.bars').append(...this.#palette.classNames.map((name) => this.#newBar(name)));
-    this.#list.append(card);
+    this.#list.insertBefore(card, this.#after(Number(key)));
     this.#translateCard(card);
     return card;
+  }
+
+  // The card before which a new one stands: cards are in the order of the numbers on the boxes.
+  #after(number) {
+    return [...this.#list.children].find((card) => Number(card.dataset.faceId) > number) ?? null;
   }
 
   #newBar(name) {

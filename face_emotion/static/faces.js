@@ -6,6 +6,8 @@ const UNKNOWN_COLOR = '#5b6069';
 const DARK_INK = '#14171a';
 const LIGHT_INK = '#ffffff';
 const NARROW = 500;                        // CSS pixels; below it, labels are small and short
+const LABEL_GAP = 4;                       // CSS pixels between a box and its label
+const ROOMY = 5;                           // a box so many labels high may hold its own label
 
 // The colors of palette.json by class name. A class without a color of its own gets a spare one.
 export class Palette {
@@ -76,7 +78,8 @@ export class FaceOverlay {
     context.scale(ratio, ratio);
     const boxes = faces.map((face) => this.#place(face.bbox));
     faces.forEach((face, index) => drawBox(context, boxes[index], this.#palette.of(face.emotion)));
-    faces.forEach((face, index) => this.#drawLabel(context, boxes[index], face, index));
+    const taken = [...boxes];               // by boxes, and by the labels drawn so far
+    faces.forEach((face, index) => taken.push(this.#drawLabel(context, boxes[index], face, index, taken)));
   }
 
   // From pixels of the frame to the canvas, where the frame lies centered and may be mirrored.
@@ -106,14 +109,15 @@ export class FaceOverlay {
     return parts.join(' ').trim();
   }
 
-  #drawLabel(context, box, face, index) {
+  // Returns the rectangle of the label.
+  #drawLabel(context, box, face, index, taken) {
     const size = this.#narrow ? 12 : 14;
     const height = size + 10;
     const label = this.#labelOf(face, index);
     context.font = `600 ${size}px ${getComputedStyle(this.#canvas).fontFamily}`;
     const width = context.measureText(label).width + 16;
-    const x = Math.max(2, Math.min(box.x, this.#canvas.clientWidth - width - 2));
-    const y = box.y - height - 4 >= 2 ? box.y - height - 4 : Math.max(2, box.y + 4);
+    const place = placeLabel(box, { width, height }, taken, this.#canvas);
+    const { x, y } = place;
     const color = this.#palette.of(face.emotion);
     context.beginPath();
     context.roundRect(x, y, width, height, 7);
@@ -122,7 +126,28 @@ export class FaceOverlay {
     context.fillStyle = inkOn(color);
     context.textBaseline = 'middle';
     context.fillText(label, x + 8, y + height / 2 + 0.5);
+    return place;
   }
+}
+
+// Where a label hides least: above its box, inside a large one, below or beside it.
+function placeLabel(box, { width, height }, taken, { clientWidth, clientHeight }) {
+  const x = Math.max(2, Math.min(box.x, clientWidth - width - 2));
+  const inside = { x, y: Math.max(2, box.y + LABEL_GAP), width, height };
+  const above = { ...inside, y: box.y - height - LABEL_GAP };
+  const below = { ...inside, y: box.y + box.height + LABEL_GAP };
+  const right = { ...inside, x: box.x + box.width + LABEL_GAP, y: Math.max(2, box.y) };
+  const left = { ...right, x: box.x - width - LABEL_GAP };
+  const [lastX, lastY] = [clientWidth - width - 2, clientHeight - height - 2];
+  const visible = (at) => at.x >= 2 && at.x <= lastX && at.y >= 2 && at.y <= lastY;
+  const free = (at) => visible(at) && !taken.some((other) => overlap(at, other));
+  if (free(above)) return above;
+  const roomy = box.height >= ROOMY * height && box.width >= width;
+  return (roomy ? inside : [below, right, left].find(free)) ?? (visible(above) ? above : inside);
+}
+
+function overlap(a, b) {
+  return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 }
 
 function drawBox(context, box, color) {

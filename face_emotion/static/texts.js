@@ -12,7 +12,7 @@ const TEXT = {
     who: (id) => `Face ${id}`,
     placeholder: 'Each face gets a card here with the probability of every emotion.',
     privacy: 'Frames go only to this server and are not stored.',
-    api: 'API', modelCard: 'Model card',
+    api: 'API', modelCard: 'Model card', otherLanguage: '한국어',
     'status.idle': 'Ready', 'status.connecting': 'Connecting', 'status.connected': 'Connected',
     'status.reconnecting': 'Reconnecting', 'status.noModel': 'No model',
     welcome: 'Start the camera, or choose, drop or paste a picture.',
@@ -20,11 +20,14 @@ const TEXT = {
     noFace: 'No face in view',
     analysing: 'Looking for faces…',
     lost: 'The connection was lost. Reconnecting…',
-    noModel: 'The server has no model loaded, so it cannot recognise emotions.',
+    noModel: 'The server runs without a model. Its terminal says why: check --model, MODEL_PATH and CLASS_NAMES, '
+      + 'then start it again.',
     notAPicture: 'This file is not a picture that the browser can open.',
     badPicture: 'The server could not read this picture.',
     tooLarge: 'This picture is too large for the server.',
     overloaded: 'The server is busy. Please try again in a moment.',
+    workerLost: 'The server took too long for this picture. Please try again.',
+    unauthorized: 'This server asks for a token. Open the page with #token=… at the end of its address.',
     unreachable: 'The server cannot be reached. Please try again.',
     refused: 'The server could not process this.',
     ...CAMERA_TEXT.en,
@@ -38,7 +41,7 @@ const TEXT = {
     who: (id) => `얼굴 ${id}`,
     placeholder: '얼굴마다 카드가 하나씩 나타나 감정별 확률을 보여 줍니다.',
     privacy: '영상은 이 서버로만 전송되며 저장되지 않습니다.',
-    api: 'API', modelCard: '모델 카드',
+    api: 'API', modelCard: '모델 카드', otherLanguage: 'English',
     'status.idle': '준비됨', 'status.connecting': '연결 중', 'status.connected': '연결됨',
     'status.reconnecting': '다시 연결 중', 'status.noModel': '모델 없음',
     welcome: '카메라를 시작하거나, 사진을 선택하거나 끌어다 놓거나 붙여 넣으세요.',
@@ -46,11 +49,14 @@ const TEXT = {
     noFace: '얼굴이 보이지 않습니다',
     analysing: '얼굴을 찾는 중…',
     lost: '연결이 끊어졌습니다. 다시 연결하는 중…',
-    noModel: '서버에 모델이 로드되지 않아 감정을 인식할 수 없습니다.',
+    noModel: '서버에 모델이 로드되지 않았습니다. 이유는 서버의 터미널에 있습니다. --model, MODEL_PATH, CLASS_NAMES를 '
+      + '확인한 뒤 서버를 다시 시작하세요.',
     notAPicture: '브라우저가 열 수 있는 사진 파일이 아닙니다.',
     badPicture: '서버가 이 사진을 읽을 수 없습니다.',
     tooLarge: '사진이 너무 커서 서버가 받을 수 없습니다.',
     overloaded: '서버가 바쁩니다. 잠시 후 다시 시도해 주세요.',
+    workerLost: '서버가 이 사진을 처리하는 데 시간이 너무 오래 걸렸습니다. 다시 시도해 주세요.',
+    unauthorized: '이 서버는 토큰이 필요합니다. 주소 끝에 #token=…을 붙여 페이지를 여세요.',
     unreachable: '서버에 연결할 수 없습니다. 다시 시도해 주세요.',
     refused: '서버가 요청을 처리하지 못했습니다.',
     ...CAMERA_TEXT.ko,
@@ -71,6 +77,11 @@ export function text(key, ...values) {
   return typeof entry === 'function' ? entry(...values) : entry;
 }
 
+// Words of a page of its own: { en: {…}, ko: {…} }
+export function addTexts(words) {
+  for (const [name, entries] of Object.entries(words)) Object.assign(TEXT[name], entries);
+}
+
 export function emotionName(name) {
   if (language === 'ko' && koreanNames[name]) return koreanNames[name];
   return name.charAt(0).toUpperCase() + name.slice(1);
@@ -88,9 +99,13 @@ function firstLanguage() {
   return navigator.language.toLowerCase().startsWith('ko') ? 'ko' : 'en';
 }
 
-export function chooseLanguage(chosen) {
-  language = chosen;
-  try { localStorage.setItem(SETTING, chosen); } catch { /* the choice lasts until reload */ }
+// The language that is not shown; `choose` makes it the one that is.
+export function nextLanguage({ choose = false } = {}) {
+  const next = language === 'ko' ? 'en' : 'ko';
+  if (!choose) return next;
+  language = next;
+  try { localStorage.setItem(SETTING, next); } catch { /* the choice lasts until reload */ }
+  return next;
 }
 
 // Puts the words into the elements that name them with data-text or data-label.

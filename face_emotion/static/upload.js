@@ -5,16 +5,37 @@ import { endpoint, TOKEN } from './connection.js';
 
 const LARGEST_UPLOAD = { bytes: 2 * 1024 * 1024, side: 4096 };
 const SHRUNK_SIDE = 1920;
-const ERRORS = {
-  400: 'badPicture', 413: 'tooLarge', 415: 'badPicture', 422: 'badPicture', 429: 'overloaded', 503: 'noModel',
+const SENT_AS_IS = ['image/jpeg', 'image/png', 'image/webp'];
+const ERRORS = {                           // codes of the server's protocol
+  overloaded: 'overloaded', too_many_frames: 'overloaded', server_full: 'overloaded', too_many_connections: 'overloaded',
+  worker_lost: 'workerLost', no_model: 'noModel', unauthorized: 'unauthorized',
+  too_large: 'tooLarge', too_many_pixels: 'tooLarge',
+  empty: 'badPicture', not_an_image: 'badPicture', broken_image: 'badPicture', too_complex: 'badPicture',
 };
+
+// The page's text for an error code of the server.
+export function errorKey(code) {
+  return ERRORS[code] ?? 'refused';
+}
 
 // `key` names one of the page's texts, `detail` is the server's own wording.
 function problem(key, detail) {
   return Object.assign(new Error(key), { key, detail });
 }
 
+// Shows the file in `image` and returns what is to be sent. A GIF or another format that servers may not read becomes a
+// JPEG of what the browser shows: of its first picture, where it is animated.
 export async function loadPicture(image, file) {
+  await showFile(image, file);
+  if (SENT_AS_IS.includes(file.type)) return file;
+  const still = await toJpeg(image, fitInto(image.naturalWidth, image.naturalHeight, SHRUNK_SIDE), 0.9);
+  if (!still) return file;
+  await showFile(image, still);
+  return still;
+}
+
+async function showFile(image, file) {
+  releasePicture(image);
   image.src = URL.createObjectURL(file);
   try {
     await image.decode();
@@ -45,6 +66,6 @@ export async function predict(image, file, signal) {
   const headers = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
   const response = await fetch(endpoint('api/predict'), { method: 'POST', body: form, headers, signal });
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok || !answer.results) throw problem(ERRORS[response.status] ?? 'refused', answer.error?.message);
+  if (!response.ok || answer.error || !answer.results) throw problem(errorKey(answer.error?.code), answer.error?.message);
   return answer;
 }

@@ -1,12 +1,14 @@
 // What the page shows: status, message, numbers, the stage with the camera or a picture, boxes and cards.
 
 import { Cards } from './cards.js';
-import { FaceOverlay, Palette } from './faces.js';
-import { emotionName, language, text, translatePage } from './texts.js';
-import { releasePicture } from './upload.js';
+import { faceKey, FaceOverlay, Palette } from './faces.js';
+import { emotionName, nextLanguage, text, translatePage } from './texts.js';
+import { errorKey, releasePicture } from './upload.js';
 
 const RATE_WINDOW_MS = 2000;
 const RATE_REFRESH_MS = 400;               // readable numbers do not flicker
+const STEADY_MS = 1000;                    // an emotion that lasts so long is announced
+const SILENCE_MS = 4000;                   // between two announcements
 
 export const byId = (id) => document.getElementById(id);
 export const stage = byId('stage');
@@ -23,9 +25,8 @@ const shown = { status: 'idle', message: { key: 'welcome' } };   // kept for a c
 
 export function showLanguage() {
   translatePage();
-  const other = language === 'ko' ? 'en' : 'ko';
-  byId('lang').lang = other;
-  byId('lang').textContent = other === 'ko' ? '한국어' : 'English';
+  byId('lang').lang = nextLanguage();
+  byId('lang').textContent = text('otherLanguage');
   showStatus(shown.status);
   showMessage(shown.message.key, shown.message);
   cards.translate();
@@ -36,7 +37,12 @@ export function showLanguage() {
 export function showStatus(status) {
   shown.status = status;
   byId('status').dataset.state = status;
-  byId('status').textContent = text(`status.${status}`);
+  setText(byId('status'), text(`status.${status}`));
+}
+
+// Screen readers announce what is written, even when it is the same: nothing is written twice.
+function setText(element, content) {
+  if (element.textContent !== content) element.textContent = content;
 }
 
 // `detail` is the server's own wording: it is shown beside ours, not instead of it.
@@ -44,7 +50,7 @@ export function showMessage(key, { kind = 'note', detail = '' } = {}) {
   shown.message = { key, kind, detail };
   const element = byId('message');
   const content = key ? [text(key), detail].filter(Boolean).join(' ') : '';
-  if (element.textContent !== content) element.textContent = content;   // announced once, not per frame
+  setText(element, content);
   element.dataset.kind = kind;
   element.dataset.key = key;
 }
@@ -90,6 +96,34 @@ class Rates {
 
 export const rates = new Rates();
 
+// Tells screen readers the emotions: when they have changed and last, at most every few seconds.
+class Announcer {
+  #said = '';
+  #heard = '';
+  #heardAt = 0;
+  #saidAt = 0;
+
+  hear(faces) {
+    const now = performance.now();
+    const several = faces.length > 1;
+    const words = faces.map((face, index) => [
+      several ? text('who', faceKey(face, index)) : '', emotionName(face.emotion),
+    ].filter(Boolean).join(': ')).join(', ');
+    if (words !== this.#heard) [this.#heard, this.#heardAt] = [words, now];
+    const lasts = now - this.#heardAt >= STEADY_MS || stage.dataset.source === 'picture';
+    if (words === this.#said || !lasts || now - this.#saidAt < SILENCE_MS) return;
+    [this.#said, this.#saidAt] = [words, now];
+    byId('announcer').textContent = words;
+  }
+
+  clear() {
+    this.#said = this.#heard = byId('announcer').textContent = '';
+    this.#saidAt = -SILENCE_MS;
+  }
+}
+
+const announcer = new Announcer();
+
 // ---------------------------------------------------------------- faces
 
 export function showAnswer({ results, frame, error }) {
@@ -97,19 +131,20 @@ export function showAnswer({ results, frame, error }) {
   else overlay.clear();
   cards.show(results);
   showFaceCount();
-  if (error) showMessage('refused', { kind: 'error', detail: error.message });
+  announcer.hear(results);
+  if (error) showMessage(errorKey(error.code), { kind: 'error', detail: error.message });
   else showMessage(cards.count ? '' : 'noFace');
 }
 
 export function clearAnswer() {
   overlay.clear();
   cards.clear();
+  announcer.clear();
   showFaceCount();
 }
 
 function showFaceCount() {
-  const content = text('faces', cards.count);
-  if (byId('count').textContent !== content) byId('count').textContent = content;
+  setText(byId('count'), text('faces', cards.count));
 }
 
 // ---------------------------------------------------------------- stage and controls

@@ -1,0 +1,109 @@
+"""What the tests of the page share: a page that is watched, and functions that read what a user sees."""
+
+import json
+import re
+
+import cv2
+import pytest
+from browser import needs_chromium, skimage_data, sync_api
+
+expect = sync_api.expect
+MARKS = [needs_chromium, pytest.mark.timeout(240)]
+CLASS_NAMES = ["happy", "sad", "neutral", "embarrassed", "anxiety"]
+# Chromium's protocol does not report frames sent as blobs, so the page counts them.
+WATCH = """
+    window.violations = [];
+    document.addEventListener('securitypolicyviolation', (event) => violations.push(event.violatedDirective));
+    window.sent = [];
+    window.sockets = [];
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (frame) {
+        sent.push(frame.type);
+        if (!sockets.includes(this)) sockets.push(this);
+        send.call(this, frame);
+    };
+"""
+NO_FACE = {"en": "No face in view", "ko": "얼굴이 보이지 않습니다"}
+WAIT_MS = 30_000
+
+
+class Watched:
+    "A page with its requests, its sockets and the errors on its console."
+
+    def __init__(self, browser, url, *, locale="en-US", script="", **options):
+        self.context = browser.new_context(locale=locale, permissions=["camera"], **options)
+        self.page = self.context.new_page()
+        self.requests, self.complaints, self.sockets, self.answers = [], [], [], []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("websocket", self.watch_socket)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self.hear)
+        self.page.add_init_script(WATCH + script)
+        self.page.goto(url)
+        self.page.wait_for_selector("html[data-ready]", state="attached")
+
+    def watch_socket(self, socket):
+        self.sockets.append(socket)
+        socket.on("framereceived", lambda payload: self.answers.append(json.loads(payload)))
+
+    def sent(self):
+        "Media types of the frames sent so far."
+        return self.page.evaluate("sent")
+
+    def hear(self, message):
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+
+# ---------------------------------------------------------------- what a user sees
+
+
+def start_camera(page):
+    page.click("#start")
+    expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=WAIT_MS)
+
+
+def wait_for_face(page):
+    expect(page.locator("#faces [data-face-id]").first).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#overlay")).not_to_have_attribute("data-boxes", "0", timeout=WAIT_MS)
+
+
+def probabilities(page):
+    "Class -> probability, from the first card."
+    return (
+        page.locator("[data-face-id]")
+        .first.locator("[data-probability]")
+        .evaluate_all(
+            "bars => Object.fromEntries(bars.map(bar => [bar.dataset.probability, Number(bar.dataset.value)]))"
+        )
+    )
+
+
+def number(page, selector):
+    return float(re.match(r"[\d.]+", page.text_content(selector)).group())
+
+
+def drawn(page):
+    "Number of pixels painted on the overlay, and their centre as fractions of width and height."
+    return page.evaluate("""() => {
+        const { width, height } = overlay;
+        const data = overlay.getContext('2d').getImageData(0, 0, width, height).data;
+        let count = 0, left = width, right = 0, top = height, bottom = 0;
+        for (let i = 3; i < data.length; i += 4) {
+            if (!data[i]) continue;
+            const x = (i >> 2) % width, y = Math.floor((i >> 2) / width);
+            count += 1;
+            left = Math.min(left, x); right = Math.max(right, x);
+            top = Math.min(top, y); bottom = Math.max(bottom, y);
+        }
+        return { count, x: (left + right) / 2 / width, y: (top + bottom) / 2 / height };
+    }""")
+
+
+def picture_bytes(size=512, extension=".jpg"):
+    picture = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(extension, cv2.resize(picture, (size, size)))[1].tobytes()
+
+
+def upload(page, content, name="face.jpg", mime="image/jpeg"):
+    page.set_input_files("#upload", {"name": name, "mimeType": mime, "buffer": content})
