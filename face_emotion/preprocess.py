@@ -198,7 +198,8 @@ def _run(
         folder.save_split(plan.split)
 
     keys = list(plan.pending)[:limit]
-    summary = Summary(str(folder.path), kept=plan.done, left=len(plan.pending) - len(keys))
+    left = len(plan.pending) - len(keys)
+    summary = Summary(str(folder.path), class_names=folder.options.class_names, kept=plan.done, left=left)
     make = partial(Cropper, CropFolder(folder.path.absolute(), folder.options))
     workers = min(workers, -(-len(keys) // BATCH))
     start = time.perf_counter()
@@ -241,7 +242,8 @@ def _dry_run(sources: list[Path], folder: CropFolder, overwrite: bool) -> Summar
         (entry.row for entry in plan.failed),
         (planned_row(plan, key) for key in plan.pending),
     )
-    summary = Summary(str(folder.path), kept=plan.done, left=len(plan.pending), dry=True)
+    classes = folder.options.class_names
+    summary = Summary(str(folder.path), class_names=classes, kept=plan.done, left=len(plan.pending), dry=True)
     for _ in summary.count(rows):
         pass
     return summary
@@ -255,6 +257,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("dataset_crop"), help="folder for crops and manifest (%(default)s)")
     add("--label-rule", default="majority", help="uploader, majority, agreement>=k or soft (%(default)s)")
     add("--val-fraction", type=float, default=0.1, help="share of the photographs for validation (%(default)s)")
+    add("--test-fraction", type=float, default=0.0, help="share of the photographs for test (%(default)s)")
+    add("--test-source", choices=("valid",), help="people who are only in AIHub's VALID archives become the test split")
     add("--class-names", help="emotions, comma-separated (default: CLASS_NAMES)")
     margin = "space added on each side of the face, as a share of its larger side (%(default)s)"
     add("--margin", type=float, default=0.15, help=margin)
@@ -273,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
 def _options(args: argparse.Namespace) -> Options:
     "The options of the command line, with the settings for what it leaves out. Raises `ValidationError`."
     settings = settings_or_exit(class_names=args.class_names)
-    names = ("label_rule", "val_fraction", "seed", "margin", "quality")
+    names = ("label_rule", "val_fraction", "test_fraction", "test_source", "seed", "margin", "quality")
     size = args.size or max(320, settings.img_size)
     return Options(class_names=settings.class_names, size=size, **{name: getattr(args, name) for name in names})
 

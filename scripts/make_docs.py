@@ -23,6 +23,7 @@ TEXTS = {
     "docs/operation.md": "Running the server",
     "docs/protocol.md": "WebSocket and HTTP API",
     "docs/data.md": "Public data sets",
+    "docs/evaluation.md": "Evaluation protocol",
     "face_emotion/assets/MODEL_CARD.md": "Model card",
     "README.ko.md": "한국어 안내",
     "CONTRIBUTING.md": "Contributing",

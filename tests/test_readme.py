@@ -175,6 +175,16 @@ def test_commands_with_a_picture_and_a_sample(tmp_path):
     assert made >= {"photo_emotions.jpg", "photo_emotions.csv", "results", "aihub_sample"}
 
 
+def test_git_ignores_what_the_commands_write(text):
+    options = ("--out", "--output", "--source")
+    folders = [b for _, words in project_commands(text) for a, b in zip(words, words[1:]) if a in options]
+    written = {name.split("/")[0] + "/x" for name in folders} | {"photo_emotions.jpg", "video_emotions.csv", "key.pem"}
+    done = subprocess.run(["git", "check-ignore", *written], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode == 128:
+        pytest.skip("needs a git checkout")
+    assert not written - set(done.stdout.splitlines())
+
+
 def test_cli_knows_the_options_of_the_modules():
     from face_emotion.serving.cli import COMMANDS
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EMOTIONS', 'VOTERS', 'Box', 'PHOTO_ENDINGS', 'normalize_name', 'NameParts', 'parse_name', 'LabelFileError',
            'read_label_file', 'Record', 'to_record', 'median_box', 'LabelError', 'check_rule', 'resolve_label',
-           'soft_label', 'name_key', 'find_files', 'read_records', 'digest']
+           'soft_label', 'name_key', 'find_files', 'archive_kind', 'read_records', 'digest']
 
 # %% ../../nbs/data/00_aihub.ipynb #0bf16c94
 import hashlib
@@ -270,6 +270,17 @@ def _same(a: Path, b: Path) -> bool:
     return a.name == b.name and a.resolve() == b.resolve()
 
 # %% ../../nbs/data/00_aihub.ipynb #6e3f0a52
+_ARCHIVE = re.compile(r"(?<![a-z])(train|valid|sample)", re.IGNORECASE)
+
+
+def archive_kind(
+    path: Path,  # a label file, such as img_emotion_validation_data(기쁨).json
+) -> str:  # train, valid or sample; train when the names don't say
+    "Which of AIHub's archives a label file comes from, by its name or else by its folder's."
+    found = _ARCHIVE.search(path.name) or _ARCHIVE.search(path.parent.name)
+    return found[1].lower() if found else "train"
+
+
 def read_records(
     path: Path,  # a label file
 ) -> Iterator[Record]:

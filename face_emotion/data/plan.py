@@ -14,7 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.files import read_json, write_atomically
-from .aihub import Box, Record, digest, find_files, median_box, name_key, read_records
+from face_emotion.data.aihub import (
+    Box,
+    Record,
+    archive_kind,
+    digest,
+    find_files,
+    median_box,
+    name_key,
+    read_records,
+)
 from face_emotion.data.manifest import (
     Journal,
     JournalEntry,
@@ -25,6 +34,7 @@ from face_emotion.data.manifest import (
     fingerprint,
     label_or_reason,
     make_row,
+    status_of,
 )
 from .split import SPLITS, assign_split
 
@@ -47,8 +57,8 @@ class CropFolder:
 
     def check_options(self) -> None:
         "Raise `PreprocessError` when earlier runs have made crops with other options."
-        now, before = self.options.model_dump(mode="json"), read_json(self.state / "options.json", {})
-        changed = [f"{k} was {before.get(k)}, now {v}" for k, v in now.items() if before and before.get(k) != v]
+        now, before = self.options.model_dump(mode="json"), _options_before(self)
+        changed = [f"{k} was {before[k]}, now {v}" for k, v in now.items() if before and before[k] != v]
         if changed and self.journal().known:
             raise PreprocessError(
                 f"{self.path} was made with other options: {'; '.join(changed)}. "
@@ -60,8 +70,8 @@ class CropFolder:
         _write_json(self.state / "options.json", self.options.model_dump(mode="json"))
         _write_json(self.path / "framing.json", self.options.framing.model_dump())
 
-    def read_split(self) -> dict[str, str]:  # person: train or validation
-        "The sides that earlier runs have assigned."
+    def read_split(self) -> dict[str, str]:  # person: train, validation or test
+        "The splits that earlier runs have assigned."
         return read_json(self.state / "split.json", {})
 
     def save_split(self, split: dict[str, str]) -> None:
@@ -86,6 +96,12 @@ class CropFolder:
         journal.append(entries)
 
 
+def _options_before(folder: CropFolder) -> dict:
+    "The options of earlier runs, empty without any. An option that came with a later version had its default."
+    before = read_json(folder.state / "options.json", {})
+    return before and Options().model_dump(mode="json") | before
+
+
 def _write_json(path: Path, value: object) -> None:
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False))
 
@@ -93,15 +109,15 @@ def _write_json(path: Path, value: object) -> None:
 def clear(
     folder: CropFolder,
 ) -> None:
-    "Remove what earlier runs have made, and nothing else. People keep their side unless the split's options change."
+    "Remove what earlier runs have made, and nothing else. People keep their split unless its options change."
     for split in SPLITS:
         for crop in (folder.path / split).glob("*/*.jpg"):
             _, _, name = crop.stem.rpartition("_")
             if len(name) == 16 and set(name) <= set("0123456789abcdef"):
                 crop.unlink()
-    before, now = read_json(folder.state / "options.json", {}), folder.options
+    before, now = _options_before(folder), folder.options.model_dump(mode="json")
     names = ["manifest.csv", "manifest.parquet", "near_duplicates.csv", "state/journal.jsonl", "state/options.json"]
-    if (before.get("seed"), before.get("val_fraction")) != (now.seed, now.val_fraction):
+    if any(before.get(k) != now[k] for k in ("seed", "val_fraction", "test_fraction", "test_source")):
         names.append("state/split.json")
     for name in names:
         (folder.path / name).unlink(missing_ok=True)
@@ -158,8 +174,9 @@ class Plan:
     done: int = 0  # records that earlier runs have finished
     counts: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))  # person: photographs by emotion
     keys: set[str] = field(default_factory=set)  # of all records
+    archives: dict[str, set] = field(default_factory=lambda: defaultdict(set))  # person: kinds of label files
     problems: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # label file: indices and problems
-    split: dict[str, str] = field(default_factory=dict)  # person: train or validation, set by `assign`
+    split: dict[str, str] = field(default_factory=dict)  # person: train, validation or test, set by `assign`
 
     @property
     def records(self) -> int:
@@ -169,17 +186,33 @@ class Plan:
     def assign(
         self,
         journal: Journal,
-        known: dict[str, str],  # person: side, as earlier runs assigned
+        known: dict[str, str],  # person: split, as earlier runs assigned
     ) -> None:
-        "Put every person of the plan on a side; those that have one stay there."
-        counts, sides = dict(self.counts), dict(known)
+        "Put every person of the plan into a split; those that are in one stay there. Raises `PreprocessError`."
+        counts, sides = dict(self.counts), self._archive_splits(known) | known
         for key, old in journal.known.items():  # crops whose label files are not among the sources of this run
             if key not in self.keys and old.status == "ok":
                 split, emotion, _ = old.crop.split("/")
                 counts.setdefault(f"elsewhere/{split}", Counter())[emotion] += 1
                 sides[f"elsewhere/{split}"] = split
-        assigned = assign_split(counts, sides, self.options.val_fraction, self.options.seed)
+        o = self.options
+        assigned = assign_split(counts, sides, o.val_fraction, o.seed, o.test_fraction)
         self.split = {person: side for person, side in assigned.items() if not person.startswith("elsewhere/")}
+
+    def _archive_splits(self, known: dict[str, str]) -> dict[str, str]:
+        "The splits of people whose archives decide."
+        if self.options.test_source is None:
+            return {}
+        valid = {p: "train" in kinds for p, kinds in self.archives.items() if "valid" in kinds}
+        if not valid and "test" not in known.values():
+            raise PreprocessError(
+                "--test-source valid needs AIHub's VALID archives, but no label file below --source is of one, such as "
+                "img_emotion_validation_data(기쁨).json. Unpack them there, or use --test-fraction."
+            )
+        splits = {p: "train" if in_train else "test" for p, in_train in valid.items() if p in self.counts}
+        if splits.keys() >= self.counts.keys():  # somebody must be left for validation
+            splits = {p: split for p, split in splits.items() if split == "test"}
+        return splits
 
 # %% ../../nbs/data/06_plan.ipynb #d01a11f7
 def make_plan(
@@ -196,8 +229,9 @@ def make_plan(
         )
     planner = _Planner(Plan(sources, folder.options), photos, journal.known, folder.crops())
     for file in files:
+        kind = archive_kind(file)
         for record in read_records(file):
-            planner.add(record)
+            planner.add(record, kind)
     return planner.plan
 
 
@@ -214,9 +248,11 @@ class _Planner:
         self.occurrences[name] += 1
         return digest(f"{name}|{self.occurrences[name]}")
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, kind: str) -> None:
         plan, key = self.plan, self._key(record)
         plan.keys.add(key)
+        if record.person:
+            plan.archives[record.person].add(kind)
         emotion, reason = label_or_reason(record, plan.options)
         old = self.known.get(key)
         old = old if old and old.fingerprint == fingerprint(record) else None
@@ -242,10 +278,11 @@ class _Planner:
     def _fail(self, record: Record, key: str, emotion: str | None, reason: str, old: KnownRecord | None) -> None:
         if record.problem:
             self.plan.problems.setdefault(record.label_file, []).append((record.index, record.problem))
-        if old and (old.status, old.reason) == ("failed", reason):
+        status = status_of(reason)
+        if old and (old.status, old.reason) == (status, reason):
             self.plan.done += 1
         else:
-            row = replace(make_row(record, emotion, self.plan.options), status="failed", reason=reason)
+            row = replace(make_row(record, emotion, self.plan.options), status=status, reason=reason)
             entry = JournalEntry(row, key, record.label_file, record.index, fingerprint(record))
             self.plan.failed.append(entry)
 

@@ -118,19 +118,19 @@ class Sample:
 def make_sample(
     folder: str | Path,  # a new or empty folder
     photos: int = 200,  # records with a photograph of their own
-    persons: int | None = None,  # different people; an eighth of the photographs when left out
+    persons: int | None = None,  # different people; when left out an eighth of the photographs, and 16 or more
     defects: float = 0.1,  # share of the records with a defect; about as many have a quirk; 0 for neither
     sizes: tuple[tuple[int, int], ...] = FULL_SIZES,  # width and height of the photographs in pixels
     scenes: int = 40,  # different photographs; the others repeat them under other names
     seed: int = 0,  # the same seed gives the same sample
-    class_names: tuple[str, ...] = DEFAULT_CLASS_NAMES,  # other labels are expected to fail
+    class_names: tuple[str, ...] = DEFAULT_CLASS_NAMES,  # other labels are expected to be skipped
     link: bool = False,  # photographs of the same scene share one file on disk
 ) -> Sample:
     "Make a data set of AIHub's shape, with `truth.csv` beside it: what must become of every record."
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; give a new folder")
-    truths = plan_records(photos, persons or max(2, photos // 8), defects, sizes, scenes, seed, class_names)
+    truths = plan_records(photos, persons or max(16, photos // 8), defects, sizes, scenes, seed, class_names)
     folder.mkdir(parents=True, exist_ok=True)
     twice = write_labels(folder, truths)
     write_photos(folder, truths, link)
@@ -165,7 +165,12 @@ def main(
     except (FileExistsError, ValueError) as e:
         print(e, file=sys.stderr)
         return 2
+    crops = sample.counts().get(("ok", ""), 0)
     print(f"{len(sample.truths)} records of {args.photos} photographs are in {sample.folder}.")
-    print("truth.csv says what must become of each record.")
+    print(f"{crops} of them become crops; truth.csv says why the others don't.")
+    print("The faces are two portraits under random labels. Use them to try the commands, not to judge a model:")
+    print("expect an accuracy near chance, about 20 % with five classes.")
+    if crops < 30:
+        print("These are too few for every class in training and validation. To train, use --photos 60 or more.")
     print(f"Next: face-emotion preprocess --source {sample.folder} --out {sample.folder}_crop")
     return 0
