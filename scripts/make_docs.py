@@ -30,6 +30,7 @@ TEXTS = {
     "CHANGELOG.md": "Changes",
 }
 LINK = re.compile(r"(\]\()(?!https?:|#|mailto:)([^)\s#]+)([^)]*\))")
+TEXT_LINK = re.compile(r"\[([^\[\]]*)" + LINK.pattern)
 
 
 def place_of(
@@ -53,21 +54,27 @@ def place_of(
 def relink(
     text: str,  # Markdown of a file
     source: Path,  # that file, in the repository
-    url: str,  # where the repository's other files are shown
+    url: str,  # where the repository's other files are shown; empty: nowhere, so links to them become plain text
 ) -> str:
     "The text with its links pointing into the site, or to the repository for files that are not part of it."
     page = place_of(source)
 
+    def is_outside(link: str) -> bool:
+        target = (source.parent / link).resolve()
+        return place_of(target) is None and target.exists() and target.is_relative_to(ROOT)
+
     def replace(match: re.Match) -> str:
         target = (source.parent / match[2]).resolve()
         place = place_of(target)
-        if place is None and target.exists() and target.is_relative_to(ROOT):
+        if is_outside(match[2]):
             return f"{match[1]}{url}/blob/main/{target.relative_to(ROOT).as_posix()}{match[3]}"
         if place is None:
             return match[0]
         up = "../" * (len(page.parts) - 1)
         return f"{match[1]}{up}{place.as_posix()}{match[3]}"
 
+    if not url:
+        text = TEXT_LINK.sub(lambda match: match[1] if is_outside(match[3]) else match[0], text)
     return LINK.sub(replace, text)
 
 
@@ -198,7 +205,8 @@ def main() -> int:
     shutil.copytree(ROOT / "nbs" / "images", PAGES / "images")
     config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), yaml.UnsafeLoader)
     url = get_config().git_url
-    config |= {"nav": navigation(url), "repo_url": url, "docs_dir": str(PAGES), "site_dir": str(ROOT / "_docs")}
+    config |= {"nav": navigation(url), "docs_dir": str(PAGES), "site_dir": str(ROOT / "_docs")}
+    config |= {"repo_url": url} if url else {}
     generated = PAGES.parent / "mkdocs.yml"
     generated.write_text(yaml.dump(config, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return subprocess.run([sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-f", generated]).returncode

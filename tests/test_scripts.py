@@ -97,6 +97,7 @@ def test_links_point_into_the_site():
         "[e](https://host/repo/blob/main/Makefile)"
     )
     assert make_docs.relink("[a](../07_serve.ipynb)", ROOT / "nbs" / "core" / "x.ipynb", "") == "[a](../07_serve.md)"
+    assert make_docs.relink("see [a b](../setup.py).", ROOT / "nbs" / "index.ipynb", "") == "see a b."
 
 
 def test_api_entry_shows_the_comments_of_parameters():
