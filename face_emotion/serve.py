@@ -34,6 +34,7 @@ from .core.config import Settings, get_settings, load_settings, settings_or_exit
 from .core.log import setup_logging
 from .serving.card import model_facts
 from .serving.guard import PAGE_POLICY, SecurityMiddleware, docs_policy
+from .serving.listener import end_with_parent, listen, log_briefly, raise_file_limit, run_server
 from face_emotion.serving.protocol import (
     ERRORS,
     REFUSALS,
@@ -60,10 +61,12 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(log_briefly)
         service = app.state.service = Service(settings or get_settings())
-        watching = asyncio.create_task(watchdog(service))
+        tasks = [asyncio.create_task(work) for work in (watchdog(service), end_with_parent())]
         yield
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         service.pool.close()
 
     app = FastAPIOffline(
@@ -222,7 +225,8 @@ class BackgroundServer(uvicorn.Server):
         self.ws = f"ws://{host}:{self.settings.server_port}/ws/emotion"
 
     def __enter__(self) -> "BackgroundServer":
-        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.listeners = listen(self.settings)
+        self.thread = threading.Thread(target=self.run, args=(self.listeners,), daemon=True)
         self.thread.start()
         while not self.started:
             if not self.thread.is_alive():
@@ -279,7 +283,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parse(argv)
     settings = settings_or_exit(server_host=args.host, server_port=args.port, model_path=args.model)
     certificate = certificate_problem(args.ssl_certfile, args.ssl_keyfile)
-    if problem := certificate or port_problem(settings.server_host, settings.server_port):
+    port = port_problem(settings.server_host, settings.server_port)
+    if problem := certificate or port or raise_file_limit(settings):
         print(problem, file=sys.stderr)
         return 1
     for name, value in (("MODEL_PATH", args.model), ("SERVER_HOST", args.host)):
@@ -291,21 +296,15 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
     _announce(settings, "https" if args.ssl_certfile else "http")
+    options = {"ssl_certfile": args.ssl_certfile, "ssl_keyfile": args.ssl_keyfile}
     try:
         with shared_metrics(args.workers):
-            uvicorn.run(
-                "face_emotion.serve:app",
-                factory=True,
-                workers=args.workers,
-                ssl_certfile=args.ssl_certfile,
-                ssl_keyfile=args.ssl_keyfile,
-                **uvicorn_options(settings),
-            )
+            code = run_server("face_emotion.serve:app", settings, args.workers, **options)
     except SystemExit as e:
-        if e.code:
-            print("The server could not start. The newest file in logs/ says why.", file=sys.stderr)
-        return int(e.code or 0)
-    return 0
+        code = int(e.code or 0)
+    if code:
+        print("The server could not start. The newest file in logs/ says why.", file=sys.stderr)
+    return code
 
 # %% ../nbs/07_serve.ipynb #60e8e8f5
 if __name__ == "__main__" and "__file__" in globals():

@@ -195,7 +195,7 @@ def test_addresses_come_from_the_proxy(tmp_path):
     "A client behind the proxy is counted by its own address, and cannot choose it."
     assert "$proxy_add_x_forwarded_for" not in re.sub(r"#.*", "", (ROOT / "deploy" / "nginx.conf").read_text())
     folder = Path(tmp_path)
-    with ServerProcess(folder, CONNECTIONS_PER_ADDRESS="1") as server:
+    with ServerProcess(folder, CONNECTIONS_PER_ADDRESS="1", FORWARDED_ALLOW_IPS="127.0.0.1") as server:
         with (
             connect(server.ws, additional_headers={"X-Forwarded-For": "192.0.2.1"}),
             connect(server.ws, additional_headers={"X-Forwarded-For": "192.0.2.2"}),

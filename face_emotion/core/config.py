@@ -177,6 +177,9 @@ class Settings(TrainingSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = _Expert(
         (), description="server: other origins that may connect, such as https://example.org; * allows any"
     )
+    forwarded_allow_ips: Annotated[tuple[str, ...], NoDecode] = _Expert(
+        (), description="server: addresses of proxies whose X-Forwarded-For header is believed; * believes any"
+    )
     access_token: SecretStr | None = _Expert(None, description="server: token that clients must send")
 
     @property
@@ -186,9 +189,9 @@ class Settings(TrainingSettings):
         root = next((p for p in (here, *here.parents) if (p / "settings.ini").is_file()), here)
         return (root / self.public_data_dir).resolve()
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "forwarded_allow_ips", mode="before")
     @classmethod
-    def _split_origins(cls, value: Any) -> Any:
+    def _split_list(cls, value: Any) -> Any:
         return cls._split_names(value) if value else ()
 
     @field_validator("allowed_origins")

@@ -26,26 +26,29 @@ from .protocol import REFUSALS, error_message
 
 # %% ../../nbs/serving/02_guard.ipynb #3b0e5e34
 class Bucket:
-    "A rate limit that allows bursts of one second."
+    "A rate limit that allows bursts."
 
-    __slots__ = ("rate", "tokens", "stamp")
+    __slots__ = ("rate", "size", "tokens", "stamp")
 
     def __init__(
         self,
-        rate: float,  # tokens per second, and the size of the bucket
+        rate: float,  # tokens per second
+        size: float | None = None,  # tokens that a burst may take; None: those of one second
     ):
-        self.rate, self.tokens, self.stamp = rate, float(rate), 0.0
+        self.rate, self.size = rate, float(size or rate)
+        self.tokens, self.stamp = self.size, 0.0
 
     def take(
         self,
         now: float,  # seconds of a clock that never goes back
-    ) -> bool:  # whether there was a token
-        "Take one token."
-        self.tokens = min(self.rate, self.tokens + (now - self.stamp) * self.rate)
+        cost: float = 1,  # tokens
+    ) -> bool:  # whether there were enough tokens; if not, none is taken
+        "Take tokens."
+        self.tokens = min(self.size, self.tokens + (now - self.stamp) * self.rate)
         self.stamp = now
-        if self.tokens < 1:
+        if self.tokens < cost:
             return False
-        self.tokens -= 1
+        self.tokens -= cost
         return True
 
 # %% ../../nbs/serving/02_guard.ipynb #5614f4c9

@@ -58,7 +58,7 @@ CLOSES: dict[int, tuple[str, str]] = {  # close code: reason as sent, meaning
     1002: ("", "a frame that breaks the WebSocket protocol, closed by the transport"),
     1003: ("Text only", "/ws/debug received a binary message"),
     1007: ("", "a text that is not UTF-8, closed by the transport"),
-    1008: ("Too many fragments", "a message in more than 1024 fragments"),
+    1008: ("Limit exceeded", "too many fragments, too many frames a second, or a message that does not end"),
     1009: ("", "a message beyond twice MAX_MESSAGE_BYTES, closed by the transport before it is read"),
     1011: ("Model not loaded", "the server runs without a model"),
     4000: ("Idle", "no message for IDLE_TIMEOUT seconds"),

@@ -1,0 +1,222 @@
+"""Clients that try to stop an open port, on real sockets. Each test fails on version 0.1.0."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from serving import ROOT, ServerProcess, ThreadedServer, portrait, wait_until
+
+import face_emotion.serving.transport as transport
+from face_emotion.serving.transport import free_port
+
+pytestmark = pytest.mark.timeout(120)
+UPGRADE = (
+    b"GET /ws/emotion HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ThreadedServer() as server:
+        yield server
+
+
+def dial(server) -> socket.socket:
+    "A TCP connection to the server."
+    return socket.create_connection(("127.0.0.1", server.settings.server_port), 10)
+
+
+def until_closed(connection: socket.socket, seconds: float) -> bytes:
+    "What the server sends until it closes the connection, which it must do in time."
+    connection.settimeout(seconds)
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+def upgraded(server) -> socket.socket:
+    "A WebSocket whose frames the test writes by hand."
+    connection = dial(server)
+    connection.sendall(UPGRADE + b"\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+    return connection
+
+
+def frame(opcode: int, payload: bytes = b"", fin: bool = True) -> bytes:
+    "A masked frame."
+    size = len(payload)
+    head = bytes([opcode | (0x80 if fin else 0)])
+    head += bytes([0x80 | size]) if size < 126 else bytes([0x80 | 127]) + struct.pack(">Q", size)
+    return head + bytes(4) + payload
+
+
+def closed_with(connection: socket.socket) -> int | None:
+    "The close code that arrives within five seconds."
+    connection.settimeout(5)
+    received = b""
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while data := connection.recv(65536):
+            received += data
+    at = received.find(b"\x88")
+    return struct.unpack(">H", received[at + 2 : at + 4])[0] if at >= 0 else None
+
+
+BROKEN = {
+    "long header": (UPGRADE + b"X: " + b"x" * 9000 + b"\r\n\r\n", b"431"),
+    "many headers": (UPGRADE + b"X: x\r\n" * 150 + b"\r\n", b"431"),
+    "long address": (UPGRADE.replace(b"/ws/emotion", b"/ws/emotion?" + b"x" * 9000) + b"\r\n", b"414"),
+    "escape in a header": (UPGRADE + b"X: \x1b[2J\r\n\r\n", b"400"),
+    "body": (UPGRADE + b"Content-Length: 5\r\n\r\nhello", b"400"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_refused_upgrade_is_answered_and_closed(server, name):
+    request, status = BROKEN[name]
+    with dial(server) as connection:
+        connection.sendall(request)
+        assert until_closed(connection, 5).startswith(b"HTTP/1.1 " + status)
+    wait_until(lambda: not server.server_state.connections, 5)
+
+
+def test_a_handshake_has_a_time_limit(monkeypatch, server):
+    monkeypatch.setattr(transport, "HANDSHAKE_WITHIN", 0.2)
+    monkeypatch.setattr("face_emotion.serve.check_handshake", lambda *_: asyncio.sleep(3))
+    with dial(server) as connection:
+        connection.sendall(UPGRADE + b"\r\n")
+        assert until_closed(connection, 5) == b""
+
+
+@pytest.mark.parametrize("opcode", (0x9, 0xA), ids=("ping", "pong"))
+def test_a_flood_of_control_frames_is_cut(server, opcode):
+    flood = frame(opcode) * 20_000
+    with server.connect() as good, upgraded(server) as bad:
+        good.send(portrait())
+        good.recv(20)
+        sender = threading.Thread(target=_send, args=(bad, flood), daemon=True)
+        sender.start()
+        for _ in range(5):
+            good.send(portrait())
+            assert "happy" in good.recv(20)
+        assert closed_with(bad) in (1008, None)
+        sender.join(10)
+        wait_until(lambda: len(server.server_state.connections) == 1, 5)
+
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(data)
+
+
+def test_one_byte_fragments_are_cut(server):
+    with upgraded(server) as bad:
+        _send(bad, frame(0x2, b"x", fin=False) + frame(0x0, b"x", fin=False) * 2000)
+        assert closed_with(bad) == 1008
+
+
+def test_unfinished_messages_have_a_total(server):
+    half = frame(0x2, bytes(4_000_000))[:-1]
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(upgraded(server)) for _ in range(8)]
+        for s in sockets:
+            _send(s, half)
+        wait_until(lambda: len(server.server_state.connections) <= 4, 10)
+        table = server.server_state.sockets
+        assert table.unfinished <= transport.UNFINISHED_PER_ADDRESS
+    wait_until(lambda: not server.server_state.connections and table.unfinished == 0, 10)
+
+
+def test_a_message_must_end(monkeypatch, server):
+    monkeypatch.setattr(transport, "MESSAGE_WITHIN", 0.3)
+    with upgraded(server) as bad:
+        bad.sendall(frame(0x2, b"x" * 1000)[:-1])
+        assert closed_with(bad) == 1008
+
+
+def test_a_silent_connection_is_cut(monkeypatch, server):
+    monkeypatch.setattr(transport, "FIRST_BYTE_WITHIN", 0.2)
+    with dial(server) as connection:
+        assert until_closed(connection, 5) == b""
+    with dial(server) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        assert b'"ok"' in until_closed(connection, 5)
+
+
+def answers(port: int) -> bool:
+    "Whether the server answers an address of its own, which 127.0.0.2 counts as."
+    with socket.create_connection(("127.0.0.1", port), 5, source_address=("127.0.0.2", 0)) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        return b'"ok"' in until_closed(connection, 10)
+
+
+def test_one_address_cannot_take_all_connections():
+    with ThreadedServer(connections_per_address=8, connections_total=32) as server, contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(dial(server)) for _ in range(300)]
+        assert answers(server.settings.server_port)
+        wait_until(lambda: server.listeners[0].count.refused >= 280, 5)
+        assert server.listeners[0].count.open["127.0.0.1"] <= 16
+        del idle
+
+
+def test_tls_is_not_waited_for(tmp_path):
+    "Connections that never begin TLS are counted too, and write nothing to the log."
+    certificate = make_certificate(tmp_path)
+    with ServerProcess(tmp_path, "--ssl-certfile", certificate, wait=False, CONNECTIONS_PER_ADDRESS="8") as server:
+        wait_until(lambda: _tls_answers(server.port), 30)
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 5))
+            assert psutil.Process(server.process.pid).num_fds() < 120
+            assert _tls_answers(server.port, "127.0.0.2")
+        assert "Traceback" not in server.log() + server.text()
+
+
+def make_certificate(folder: Path) -> str:
+    "A self-signed certificate with its key in one file."
+    file = folder / "server.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run([*command, "-keyout", file, "-out", folder / "c.pem"], check=True, capture_output=True)
+    file.write_bytes(file.read_bytes() + (folder / "c.pem").read_bytes())
+    return str(file)
+
+
+def _tls_answers(port: int, source: str = "127.0.0.1") -> bool:
+    context = ssl._create_unverified_context()
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5, source_address=(source, 0)) as raw:
+            with context.wrap_socket(raw) as connection:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return b'"ok"' in connection.recv(4096) + connection.recv(4096)
+    except OSError:
+        return False
+
+
+def test_too_few_files_are_said_at_the_start(tmp_path):
+    command = f"ulimit -n 64; exec {sys.executable} -m face_emotion.serve --port {free_port()}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "may open 64 files" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    with ServerProcess(tmp_path, "--workers", "2") as server:
+        workers = server.children()
+        assert len(workers) == 2
+        server.process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", server.port))
