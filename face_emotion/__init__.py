@@ -2,11 +2,23 @@
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "Predictor": ("predictor", "Predictor"),
+    "Result": ("results", "Result"),
+    "Face": ("results", "FacePrediction"),
+    "draw": ("results", "draw"),
+}
+
 
 def __getattr__(name: str):
-    "`Predictor`, imported when it is first asked for: `import face_emotion` alone loads nothing."
-    if name == "Predictor":
-        from .core.predictor import Predictor
+    "`Predictor`, `Result`, `Face` and `draw`, imported when first asked for: `import face_emotion` alone loads nothing."
+    if name not in _HOMES:
+        raise AttributeError(f"module 'face_emotion' has no attribute {name!r}")
+    from importlib import import_module
 
-        return Predictor
-    raise AttributeError(f"module 'face_emotion' has no attribute {name!r}")
+    room, attribute = _HOMES[name]
+    return getattr(import_module(f".core.{room}", __name__), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

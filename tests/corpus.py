@@ -7,8 +7,11 @@ from io import BytesIO
 
 import cv2
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageCms
 from serving import portrait
+
+pillow_heif.register_heif_opener()  # to write HEIC
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -52,6 +55,8 @@ def accepted() -> dict[str, tuple[bytes, str]]:
         "WebP, lossless": (saved(face, "WEBP", lossless=True), "faces"),
         "BMP": (saved(face, "BMP"), "faces"),
         "GIF": (saved(face, "GIF"), "faces"),
+        "HEIC": (saved(face, "HEIF"), "faces"),
+        "AVIF": (saved(face, "AVIF"), "faces"),
         "JPEG, grey": (saved(face.convert("L"), "JPEG"), "faces"),
         "JPEG, CMYK": (saved(face.convert("CMYK"), "JPEG"), "faces"),
         "JPEG, progressive": (saved(face, "JPEG", progressive=True), "faces"),
@@ -120,6 +125,8 @@ def damaged() -> dict[str, tuple[bytes, str]]:
         "PNG, header without data": (png(64, 64), "broken_image"),
         "PNG, zlib of garbage": (png(64, 64, b"garbage"), "broken_image"),
         "WebP, cut": (saved(face, "WEBP")[:500], "broken_image"),
+        "HEIC, cut": (saved(face, "HEIF")[:5_000], "broken_image"),
+        "AVIF, cut": (saved(face, "AVIF")[:5_000], "broken_image"),
         "GIF, cut": (saved(face, "GIF")[:50], "broken_image"),
         "BMP, header only": (saved(face, "BMP")[:60], "broken_image"),
         "JPEG behind a PNG signature": (b"\x89PNG\r\n\x1a\n" + jpeg, "too_many_pixels"),

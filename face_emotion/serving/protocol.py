@@ -32,7 +32,7 @@ ERRORS: dict[str, tuple[int | None, str]] = {  # code: HTTP status of /api/predi
     "bad_base64": (None, "the image is not base64"),
     "bad_id": (None, "the id is neither a short text nor a 64-bit integer"),
     "empty": (400, "the image has no bytes"),
-    "not_an_image": (415, "the bytes are not a JPEG, PNG, WebP, GIF or BMP"),
+    "not_an_image": (415, "the bytes are not a JPEG, PNG, WebP, HEIC, AVIF, GIF or BMP"),
     "broken_image": (400, "the image is damaged or incomplete"),
     "too_complex": (400, "a JPEG with more scans than any camera writes"),
     "too_large": (413, "more bytes than MAX_MESSAGE_BYTES (uploads: four times that)"),
