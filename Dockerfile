@@ -16,7 +16,7 @@ RUN apt-get update \
     && useradd --uid 10001 --create-home --home-dir /srv/face_emotion face_emotion \
     && install -d -o face_emotion /srv/face_emotion/logs
 COPY --from=build /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 SERVER_HOST=0.0.0.0
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 SERVER_HOST=0.0.0.0 LOG_DIR=/srv/face_emotion/logs
 USER 10001
 WORKDIR /srv/face_emotion
 EXPOSE 8001

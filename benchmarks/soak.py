@@ -253,7 +253,7 @@ def counters(port: int) -> list[str]:
 def start_server(port: int, folder: Path, output) -> subprocess.Popen:
     "A server process, once it is ready."
     command = [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "SEND_TIMEOUT": "5"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "SEND_TIMEOUT": "5", "LOG_DIR": "logs"}
     server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=env)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -1,6 +1,11 @@
 """Facial emotion recognition, from AIHub photographs to a real-time server."""
 
+from .core.package import install_finder, quiet_tensorflow
+
 __version__ = "0.1.0"
+
+install_finder()
+quiet_tensorflow()
 
 _HOMES = {
     "Predictor": ("predictor", "Predictor"),

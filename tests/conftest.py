@@ -1,6 +1,10 @@
 """Fixtures that several test files share. A file gets its own server and browsers, one of each for all its tests."""
 
+import os
+
 import pytest
+
+os.environ["LOG_DIR"] = "logs"  # of the folder in which a test starts its process
 
 
 @pytest.fixture(scope="module")

@@ -156,6 +156,9 @@ class Settings(TrainingSettings):
     min_confidence: float = Field(
         0, ge=0, le=1, description="below this confidence a face is labelled uncertain, 0 turns it off"
     )
+    log_dir: Path | None = _Expert(
+        None, description="folder of the log files (default: logs of the clone, else the platform's folder for logs)"
+    )
     public_data_dir: Path = _Expert(
         Path("../shared/data"), description="public data sets, see docs/data.md; relative to the project's folder"
     )
@@ -201,7 +204,7 @@ class Settings(TrainingSettings):
             raise ValueError(f"an origin is http:// or https:// with a host and no path, {', '.join(bad)} is not")
         return tuple(o.lower() for o in origins)
 
-    @field_validator("input_path", "model_path", "access_token", mode="before")
+    @field_validator("input_path", "model_path", "log_dir", "access_token", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
+from ..core.package import install_command
 
 # %% ../../nbs/serving/08_cli.ipynb #73fa428e
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _completion(argv: list[str]) -> int:
     try:
         import argcomplete
     except ImportError:
-        return _fail("Completion needs the package argcomplete. Run: pip install argcomplete")
+        return _fail(f"Completion needs the package argcomplete. Run: {install_command()}")
     print(argcomplete.shellcode(["face-emotion"], shell=shell if shell in shells else "bash"))
     return 0
 
@@ -207,9 +208,8 @@ def _run_module(name: str, argv: list[str]) -> int:
     try:
         module = importlib.import_module(f"face_emotion.{name}")
     except ModuleNotFoundError as e:
-        extra = COMMANDS[name].extra
-        advice = f" Run: pip install 'face_emotion[{extra}]'" if extra else ""
-        return _fail(f"face-emotion {name} needs {e.name}, which is not installed.{advice}")
+        problem = f"face-emotion {name} needs {e.name}, which is not installed."
+        return _fail(str(e) if "Run:" in str(e) else f"{problem} Run: {install_command(COMMANDS[name].extra)}")
     return module.main(argv)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.files import first_line
+from ..core.package import install_command
 from face_emotion.serving.machine import (
     LAYERS,
     Check,
@@ -30,7 +31,6 @@ from face_emotion.serving.machine import (
     check_opencv,
     check_packages,
     check_python,
-    install_command,
     layers_that_work,
     run_probe,
 )
@@ -131,11 +131,11 @@ def check_folders(
     settings: "Settings",  # DATA_DIR_TRAIN
 ) -> list[Check]:
     "Whether logs, models, reports and crops can be written."
-    from face_emotion.core.log import DailyFileHandler
+    from face_emotion.core.package import log_folder
 
     checks = []
-    if why := why_not_writable(logs := DailyFileHandler().folder):
-        remedy = f"Work in another folder, or make {logs} writable. Commands run, but their log is lost."
+    if why := why_not_writable(logs := log_folder(settings.log_dir)):
+        remedy = f"Make {logs} writable, or set LOG_DIR to another folder. Commands run, but their log is lost."
         checks.append(Check("logs", "warning", why, remedy, ("serving", "training")))
     folders = [Path("models"), Path("reports"), settings.data_dir_train.parent]
     for folder in folders:

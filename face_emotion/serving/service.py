@@ -84,6 +84,8 @@ class Metrics:
 
 # %% ../../nbs/serving/05_service.ipynb #cfe64344
 def _forget_dead_processes(folder: Path) -> None:
+    if os.name == "nt":  # signal 0 is Ctrl-C there: asking would stop the process
+        return
     for path in folder.glob("gauge_live*_*.db"):
         pid = int(path.stem.rpartition("_")[2])
         try:
