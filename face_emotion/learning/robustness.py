@@ -27,7 +27,8 @@ from ..data.sources import load_data
 from .corruptions import Condition, apply_condition, conditions, find_landmarks
 from .export import load_artefact
 from .metrics import check_classes, choose_split, headline, paired, predict_dataset
-from .report import check_card, markdown_table, part_name, write_part
+from .report import DPI, caption, check_card, markdown_table, new_figure, part_name
+from .report import split_text, write_part
 
 # %% ../../nbs/learning/08_robustness.ipynb #a60400f1
 logger = get_logger("robustness")
@@ -131,7 +132,7 @@ def robustness_section(
 ) -> str:  # Markdown
     "What a model card says about robustness."
     intro = (
-        f"On {report['n']:,} faces of `{report['data']['source']}` ({report['split']} split), one view, "
+        f"On {report['n']:,} faces of `{report['data']['source']}` ({split_text(report['split'])}), one view, "
         f"seed {report['seed']}. Each condition is applied to the same faces. "
         "Changes have 95% intervals from paired resampling:"
     )
@@ -142,7 +143,7 @@ def robustness_section(
 
 
 def plot_changes(
-    report: dict,  # from `measure_robustness`
+    report: dict,  # from `measure_robustness`, with the name of the split
 ) -> Figure:  # a bar per condition, grey for those that have no bound
     "The change of accuracy under each condition, with its interval."
     rows = [row for row in reversed(report["conditions"]) if row["condition"] != "as it is"]
@@ -150,13 +151,12 @@ def plot_changes(
     limits = 100 * np.array([row["accuracy_change_interval"] for row in rows])
     colors = ["tab:blue" if row["bounded"] else "lightgrey" for row in rows]
 
-    fig = Figure(figsize=(6, 0.22 * len(rows) + 0.7), layout="constrained")
+    fig = new_figure("What is lost in bad pictures", caption(report), 0.3 * len(rows) + 1.2)
     ax = fig.subplots()
     names = [row["condition"] for row in rows]
     ax.barh(names, value, color=colors, xerr=np.abs(limits.T - value), error_kw={"lw": 0.8})
     ax.axvline(-100 * BOUND, color="tab:red", lw=0.8, ls="--")
-    ax.tick_params(labelsize=7)
-    ax.set_xlabel("change of accuracy in percentage points", fontsize=8)
+    ax.set_xlabel("change of accuracy in percentage points")
     return fig
 
 # %% ../../nbs/learning/08_robustness.ipynb #d2ed8f18
@@ -169,10 +169,11 @@ def robustness(
     card: str
     | Path
     | None = None,  # a model card to put the table into, besides the one that `evaluate` wrote in `out`
+    split: str | None = None,  # which split to report on; None: test, or else validation, or else what there is
 ) -> dict:  # the report
     "Measure a model under every condition and write json, md and png to `out`. Raises `ModelError` or `DataError`."
     check_card(card)
-    out, split = Path(out), choose_split(data)
+    out, split = Path(out), choose_split(data, split)
     has_litert = Artefact(model).file(".tflite").is_file()
     classifier = load_artefact(model, kind=".tflite" if has_litert else None)
     faces = data[split].take(at_most(data[split], per_class, seed)) if per_class else data[split]
@@ -181,7 +182,7 @@ def robustness(
     section = robustness_section(report)
     write_atomically(out / "robustness.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     write_atomically(out / "robustness.md", f"# Robustness\n\n{section}\n\n![changes](robustness.png)\n")
-    plot_changes(report).savefig(out / "robustness.png", dpi=110)
+    plot_changes(report).savefig(out / "robustness.png", dpi=DPI)
 
     part, own = part_name("robustness", report["data"]["source"], split), out / "model_card.md"
     if own.is_file():
@@ -195,6 +196,8 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("face-emotion robustness", description=main.__doc__)
     parser.add_argument("--model", default="bundled", metavar="PATH|bundled", help="a model, or one of its files")
     parser.add_argument("--data", required=True, metavar="DIR|MANIFEST|NPZ", help="labelled faces")
+    splits = ("train", "validation", "test")
+    parser.add_argument("--split", choices=splits, help="which part to use (default: test, else validation)")
     parser.add_argument("--out", default="reports", help="folder of the report (default: reports)")
     parser.add_argument("--per-class", type=int, metavar="N", help="at most N faces of each class (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of noise, intervals and the choice of faces")
@@ -213,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         classes = tuple(Artefact(args.model).metadata.class_names)
         data = load_data(args.data, classes, split=False)
-        report = robustness(args.model, data, args.out, args.per_class, args.seed, args.card)
+        report = robustness(args.model, data, args.out, args.per_class, args.seed, args.card, args.split)
     except (ModelError, DataError) as e:
         print(e, file=sys.stderr)
         return 1
