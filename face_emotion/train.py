@@ -82,7 +82,7 @@ class Training:
         "The augmented training batches."
         s, data = self.settings, self.data["train"]
         mix = Mixer(s.p_mixup, s.p_cutmix, s.mixup_alpha, s.cutmix_alpha) if stage.mix else None
-        weights = None if s.class_weights == "none" else class_weights(data.targets, s.class_weights)
+        weights = None if s.class_weights == "none" else class_weights(data.mean_targets[None], s.class_weights)
         augment = make_augment(s.augment)
         return Batches(data, s.img_size, s.batch_size, augment, mix, weights, s.seed, s.cache_images)
 
@@ -148,15 +148,23 @@ def class_shares(
     settings: Settings,  # CLASS_WEIGHTS
 ) -> np.ndarray:  # (classes,) above 0
     "How much each class counts in training: its share of the faces times its weight."
-    return np.maximum(data.targets.mean(0) * class_weights(data.targets, settings.class_weights), 1e-3)
+    seen = data.mean_targets
+    return np.maximum(seen * class_weights(seen[None], settings.class_weights), 1e-3)
 
 
 def _scores(model: keras.Model, data: FaceData, settings: Settings) -> dict:
     from sklearn.metrics import f1_score
 
     found = model.predict(validation_tf(data, settings.img_size, settings.batch_size), verbose=0).argmax(1)
-    f1 = f1_score(data.labels, found, average="macro", zero_division=0)
-    return {"n": len(data), "accuracy": float((found == data.labels).mean()), "macro_f1": float(f1)}
+
+    def scores(rows) -> dict:
+        f1 = f1_score(data.labels[rows], found[rows], average="macro", zero_division=0)
+        accuracy = float((found[rows] == data.labels[rows]).mean())
+        return {"n": int(rows.sum()), "accuracy": accuracy, "macro_f1": float(f1)}
+
+    files = {s.name: data.origin == i for i, s in enumerate(data.sources) if len(data.sources) > 1}
+    by_file = {"files": {name: scores(rows) for name, rows in files.items() if rows.any()}} if files else {}
+    return {**scores(np.ones(len(data), bool)), **by_file}
 
 
 def _metadata(model: keras.Model, training: Training, shares: np.ndarray) -> Metadata:
@@ -284,7 +292,10 @@ def _parser() -> argparse.ArgumentParser:
         "All other settings come from the environment and .env; `python -m face_emotion.config` lists them.",
     )
     add = parser.add_argument
-    add("--data", metavar="DIR|MANIFEST|NPZ", help="labelled faces (default: DATA_DIR_TRAIN and DATA_DIR_VAL)")
+    labelled = "labelled faces, one or several (default: DATA_DIR_TRAIN and DATA_DIR_VAL)"
+    add("--data", metavar="DIR|MANIFEST|NPZ", nargs="+", help=labelled)
+    shares = "of each --data in their order: the part of its training faces that an epoch sees (default: 1)"
+    add("--shares", metavar="SHARE,SHARE,...", type=lambda s: [float(x) for x in s.split(",")], help=shares)
     add("--out", default="models", help="folder of the artefact (default: models)")
     start = "imagenet|bundled|none|PATH"
     add("--weights", default="imagenet", metavar=start, help="where the network starts (default: imagenet)")
@@ -298,9 +309,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(path: str | None, limit: int | None, settings: Settings) -> dict[str, FaceData]:
-    if path:
-        return load_data(path, settings.class_names, limit, settings.seed)
+def _load(
+    paths: list[str] | None, limit: int | None, settings: Settings, shares: list[float] | None = None
+) -> dict[str, FaceData]:
+    if paths:
+        return load_data(paths, settings.class_names, limit, settings.seed, shares=shares)
+    if shares:
+        raise DataError("--shares needs --data, with as many files.")
     names = settings.class_names
     folders = {"train": settings.data_dir_train, "validation": settings.data_dir_val}
     parts = {split: from_folders(folder, names) for split, folder in folders.items()}
@@ -316,6 +331,10 @@ def _like_ctrl_c(number: int, frame) -> None:
     (handler if callable(handler) else signal.default_int_handler)(number, frame)
 
 
+def _by_file(result: TrainingResult) -> dict[str, dict]:
+    return result.artefact.metadata.metrics["validation"].get("files", {}) if result.artefact else {}
+
+
 def main(argv: list[str] | None = None) -> int:
     "Train from the command line. Exit code 0 when finished, 130 after Ctrl-C, 1 otherwise, 2 for wrong settings."
     args = _parser().parse_args(argv)
@@ -324,16 +343,20 @@ def main(argv: list[str] | None = None) -> int:
     setup_logging()
     previous = signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
-        data = _load(args.data, args.limit, settings)
+        data = _load(args.data, args.limit, settings, args.shares)
         for split, faces in data.items():
             counts = ", ".join(f"{c} {n:g}" for c, n in faces.describe()["class_sums"].items())
             print(f"{split}: {len(faces)} faces, {counts}", flush=True)
+            for name, part in faces.describe().get("files", {}).items():
+                print(f"  {name}: {part['n']} faces, share {part['share']:g}", flush=True)
         result = train(data, args.out, settings, args.weights, args.resume, tuple(args.formats.split(",")))
     except (TrainingError, ModelError, DataError, ValueError) as e:
         print(e, file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
+    for name, part in _by_file(result).items():
+        print(f"validation, {name}: accuracy {part['accuracy']:.4f}, macro-F1 {part['macro_f1']:.4f}, n={part['n']}")
     logger.info("%s", result.message)
     print(result.message, file=sys.stdout if result.status == "finished" else sys.stderr)
     return {"finished": 0, "interrupted": 130}.get(result.status, 1)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
 from .dataset import FaceData
 
@@ -29,6 +30,19 @@ def class_weights(
     return (weights / (share @ weights)).astype(np.float32)
 
 # %% ../../nbs/data/10_batches.ipynb #47906e3f
+def _turns(data: FaceData, seed: int) -> list[tuple[np.ndarray, int]]:  # of each source: rows in turn, how many a pass
+    if all(s.share == 1 for s in data.sources):
+        return []
+    turns, rng = [], np.random.default_rng((seed, 4))
+    for i, source in enumerate(data.sources):
+        rows = rng.permutation(np.flatnonzero(data.origin == i))
+        of_class = pd.Series(data.labels[rows])
+        ranks, sizes = of_class.groupby(of_class).cumcount(), of_class.map(of_class.value_counts())
+        rows = rows[np.argsort((ranks + 0.5) / sizes, kind="stable")]  # the classes spread evenly
+        turns.append((rows, max(1, round(len(rows) * source.share)) if len(rows) else 0))
+    return [(rows, m) for rows, m in turns if m]
+
+
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # a picture, changed
 Mix = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]  # pictures and targets
 
@@ -49,19 +63,31 @@ class Batches:
     ):
         self.data, self.img_size, self.batch_size = data, img_size, batch_size
         self.transform, self.mix, self.weights, self.seed = transform, mix, weights, seed
-        self._order = lru_cache(4)(lambda p: np.random.default_rng((seed, 1, p)).permutation(len(data)))
+        self._turns = _turns(data, seed)
+        self._order = lru_cache(4)(self._pass)
         self._cache: dict[int, np.ndarray] | None = {} if cache else None
 
     @property
+    def pass_size(self) -> int:  # faces that a pass sees
+        return sum(m for _, m in self._turns) if self._turns else len(self.data)
+
+    @property
     def steps(self) -> int:  # batches per pass; the last one is filled up from the next pass
-        return -(-len(self.data) // self.batch_size)
+        return -(-self.pass_size // self.batch_size)
+
+    def _pass(self, number: int) -> np.ndarray:  # (pass_size,) rows
+        order = np.random.default_rng((self.seed, 1, number)).permutation(self.pass_size)
+        if not self._turns:
+            return order
+        seen = [rows[np.arange(m * number, m * (number + 1)) % len(rows)] for rows, m in self._turns]
+        return np.concatenate(seen)[order]
 
     def rows(
         self,
         step: int,  # number of the batch
     ) -> list[int]:
         "The faces of a batch."
-        n, first = len(self.data), step * self.batch_size
+        n, first = self.pass_size, step * self.batch_size
         return [int(self._order(q // n)[q % n]) for q in range(first, first + self.batch_size)]
 
     def _picture(self, row: int) -> np.ndarray:
@@ -86,7 +112,10 @@ class Batches:
         targets = self.data.targets[rows]
         counts = np.ones(len(rows), np.float32) if self.data.weights is None else self.data.weights[rows]
         if self.mix is not None:
-            images, targets = self.mix(images, targets, np.random.default_rng((self.seed, 3, step)))
+            images, targets = self.mix(images, targets * counts[:, None], np.random.default_rng((self.seed, 3, step)))
+            if self.data.weights is not None:  # a mixed face counts as much as its parts do, in their proportion
+                counts = targets.sum(1)
+                targets = targets / np.maximum(counts, 1e-9)[:, None]
         if self.weights is not None:
             counts = counts * (targets @ self.weights)
         return images, targets.astype(np.float32), counts.astype(np.float32)
