@@ -107,3 +107,44 @@ def picture_bytes(size=512, extension=".jpg"):
 
 def upload(page, content, name="face.jpg", mime="image/jpeg"):
     page.set_input_files("#upload", {"name": name, "mimeType": mime, "buffer": content})
+
+
+# ---------------------------------------------------------------- what everybody can read
+
+WIDTHS = (320, 390, 480, 1280)
+# Texts of which a part lies outside the window, or outside an element that cuts off what sticks out.
+CUT_OFF = """() => {
+    const cut = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const element = walker.currentNode.parentElement;
+        if (!walker.currentNode.data.trim() || element.closest('.visually-hidden, script, noscript')) continue;
+        const range = document.createRange();
+        range.selectNodeContents(walker.currentNode);
+        for (const rect of range.getClientRects()) {
+            let [left, right, top, bottom] = [0, innerWidth, -Infinity, Infinity];
+            for (let box = element; box; box = box.parentElement) {
+                if (getComputedStyle(box).overflow === 'visible') continue;
+                const at = box.getBoundingClientRect();
+                [left, right] = [Math.max(left, at.left), Math.min(right, at.right)];
+                [top, bottom] = [Math.max(top, at.top), Math.min(bottom, at.bottom)];
+            }
+            const across = rect.left >= left - 1 && rect.right <= right + 1;
+            const inside = across && rect.top >= top - 1 && rect.bottom <= bottom + 1;
+            if (rect.width && !inside) cut.push(walker.currentNode.data);
+        }
+    }
+    return [...new Set(cut)];
+}"""
+
+
+def cut_off(page):
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return page.evaluate(CUT_OFF) + ["the page scrolls sideways"] * (overflow > 0)
+
+
+def violations(page):
+    "Rules of axe-core that the page breaks, with the elements."
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    return {rule["id"]: [node["html"][:120] for node in rule["nodes"]] for rule in found}

@@ -1,62 +1,76 @@
-// The page of face_emotion: camera or picture in, a box and a card for each face out.
+// The page of face_emotion: camera, pictures or videos in, a box, a card and a time line for each face out.
 
+import { translateModelNote } from './about.js';
 import { cameraProblem, fillCameras, openCamera, releaseCamera } from './camera.js';
+import { Files } from './files.js';
+import { rates } from './numbers.js';
+import { preferences } from './preferences.js';
+import { clearFaces, redraw, translateResults } from './results.js';
 import { CameraSession } from './session.js';
-import { nextLanguage, text } from './texts.js';
-import { loadPicture, predict } from './upload.js';
+import { nextLanguage, text, translatePage } from './texts.js';
+import { listenToTools } from './tools.js';
 import {
-  byId, clearAnswer, fitStage, palette, picture, rates, showAnswer, showCameraControls, showLanguage, showMessage,
-  showNumbers, showSource, showStatus, stage, video,
+  byId, showMessage, showRunning, showSource, showStatus, stage, translateView, video,
 } from './view.js';
 
 const CAMERA_SIZE = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
 
 let session = null;                        // the running camera
+let files = null;                          // the pictures and videos on the stage
 let startNumber = 0;                       // tells a camera that opens late that it is no longer wanted
-let upload = null;                         // AbortController of the picture under way
 
 // ---------------------------------------------------------------- camera
 
 async function startCamera(choice = { facingMode: 'user' }) {
-  stopCamera('asking');
+  clearStage('asking');
   const number = startNumber;
-  showCameraControls(true);
+  showRunning('stop');
   try {
     const stream = await openCamera({ ...CAMERA_SIZE, ...choice });
     if (number === startNumber) await runCamera(stream);
     else releaseCamera(stream);
   } catch (error) {
     const { key, detail } = cameraProblem(error);
-    if (number === startNumber) stopCamera(key, { kind: 'error', detail });
+    if (number === startNumber) clearStage(key, { kind: 'error', detail });
   }
 }
 
 async function runCamera(stream) {
   session = new CameraSession(stream);
-  const [track] = stream.getVideoTracks();
-  track.onended = () => stopCamera('cameraLost', { kind: 'error' });
-  stage.classList.toggle('mirrored', track.getSettings().facingMode !== 'environment');
+  stream.getVideoTracks()[0].onended = () => clearStage('cameraLost', { kind: 'error' });
   video.srcObject = stream;
   showSource('camera');
+  mirror();
   showMessage('');
   session.start();
   await listCameras();
 }
 
-// Also ends a picture under way: only one source is on the stage.
-function stopCamera(messageKey = 'welcome', options = {}) {
+// A camera that looks at its user is shown as a mirror.
+function mirror() {
+  const facing = session?.stream.getVideoTracks()[0].getSettings().facingMode;
+  stage.classList.toggle('mirrored', Boolean(session) && preferences.mirror && facing !== 'environment');
+  redraw();
+}
+
+// Ends whatever is on the stage: only one source is there at a time.
+function clearStage(messageKey = 'welcome', options = {}) {
   startNumber += 1;
   session?.stop();
   session = null;
-  upload?.abort();
-  upload = null;
+  files?.close();
+  files = null;
   video.srcObject = null;
   showSource('none');
-  showCameraControls(false);
-  clearAnswer();
+  showRunning(null);
+  clearFaces();
   rates.clear();
   showStatus('idle');
   showMessage(messageKey, options);
+}
+
+function stop() {
+  if (!files?.stopAnalysis()) clearStage();
 }
 
 async function listCameras() {
@@ -66,51 +80,53 @@ async function listCameras() {
 }
 
 function flipCamera() {
-  const selfie = stage.classList.contains('mirrored');
-  startCamera({ facingMode: selfie ? 'environment' : 'user' });
+  const facing = session?.stream.getVideoTracks()[0].getSettings().facingMode;
+  startCamera({ facingMode: facing === 'environment' ? 'user' : 'environment' });
 }
 
-// ---------------------------------------------------------------- picture
+// ---------------------------------------------------------------- pictures and videos
 
-async function showPicture(file) {
-  if (!file) return;
-  stopCamera('analysing');
-  upload = new AbortController();
-  const { signal } = upload;
-  try {
-    const content = await loadPicture(picture, file);
-    fitStage(picture.naturalWidth, picture.naturalHeight);
-    showSource('picture');
-    if (signal.aborted) return;
-    const sentAt = performance.now();
-    const answer = await predict(picture, content, signal);
-    if (signal.aborted) return;
-    palette.classNames = Object.keys(answer.results[0]?.probabilities ?? {});
-    showAnswer(answer);
-    showNumbers({ latency: performance.now() - sentAt, server: answer.timings?.total });
-  } catch (error) {
-    if (!signal.aborted) showMessage(error.key ?? 'unreachable', { kind: 'error', detail: error.detail });
-  }
+function openFiles(chosen) {
+  if (!chosen?.length) return;
+  const list = [...chosen];                // the browser's own list changes when the input is emptied
+  clearStage('analysing');
+  files = new Files(list);
+  files.start();
 }
 
-function pictureIn(transfer) {
-  return [...(transfer?.files ?? [])][0];
+async function openSample() {
+  const answer = await fetch(new URL('sample.jpg', import.meta.url));
+  openFiles([new File([await answer.blob()], 'sample.jpg', { type: 'image/jpeg' })]);
 }
 
 // ---------------------------------------------------------------- events
 
+function showLanguage() {
+  translatePage();
+  byId('lang').lang = nextLanguage();
+  byId('lang').textContent = text('otherLanguage');
+  translateView();
+  translateResults();
+  translateModelNote();
+  files?.showPosition();
+}
+
 byId('start').addEventListener('click', () => startCamera());
-byId('stop').addEventListener('click', () => stopCamera());
+byId('stop').addEventListener('click', stop);
 byId('flip').addEventListener('click', flipCamera);
 byId('cameras').addEventListener('change', (event) => startCamera({ deviceId: { exact: event.target.value } }));
 byId('upload').addEventListener('change', (event) => {
-  showPicture(event.target.files[0]);
+  openFiles(event.target.files);
   event.target.value = '';                 // so that the same file can be chosen again
 });
+byId('sample').addEventListener('click', openSample);
+byId('previous').addEventListener('click', () => files?.step(-1));
+byId('next').addEventListener('click', () => files?.step(1));
 byId('lang').addEventListener('click', () => {
   nextLanguage({ choose: true });
   showLanguage();
 });
+listenToTools({ onSmoothing: () => session?.reconnect(), onMirror: mirror });
 
 document.addEventListener('dragover', (event) => {
   event.preventDefault();
@@ -122,9 +138,9 @@ document.addEventListener('dragleave', (event) => {
 document.addEventListener('drop', (event) => {
   event.preventDefault();
   stage.classList.remove('dropping');
-  showPicture(pictureIn(event.dataTransfer));
+  openFiles(event.dataTransfer?.files);
 });
-document.addEventListener('paste', (event) => showPicture(pictureIn(event.clipboardData)));
+document.addEventListener('paste', (event) => openFiles(event.clipboardData?.files));
 document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') session?.wake();
 });
@@ -132,5 +148,5 @@ window.addEventListener('online', () => session?.wake());
 navigator.mediaDevices?.addEventListener('devicechange', listCameras);
 
 showLanguage();
-showPicture(byId('upload').files[0]);      // one that was chosen while the page was loading
+openFiles(byId('upload').files);           // those that were chosen while the page was loading
 document.documentElement.dataset.ready = 'true';

@@ -10,8 +10,11 @@ const copyOf = (template) => document.getElementById(template).content.firstElem
 export class Cards {
   #list;
   #palette;
+  #onChoose;
 
-  constructor(list, palette) {
+  // onChoose: called with the key of the face whose card was chosen
+  constructor(list, palette, onChoose = () => {}) {
+    this.#onChoose = onChoose;
     this.#list = list;
     this.#palette = palette;
   }
@@ -20,16 +23,18 @@ export class Cards {
     return this.#list.children.length;
   }
 
-  show(faces) {
+  // exact: cards of missing faces go at once; chosen: key of the face that stands out; choosable: whether one can choose
+  show(faces, { exact = false, chosen = null, choosable = false } = {}) {
     const now = performance.now();
     faces.forEach((face, index) => {
       const key = faceKey(face, index);
       const card = this.#find(key) ?? this.#add(key);
       card.lastSeen = now;
       this.#fill(card, face);
+      this.#mark(card, chosen === key, choosable);
     });
     for (const card of [...this.#list.children]) {
-      if (now - card.lastSeen > GRACE_MS) card.remove();
+      if (now - card.lastSeen > (exact ? 0 : GRACE_MS)) card.remove();
     }
     this.#arrange();
   }
@@ -56,6 +61,7 @@ export class Cards {
   #add(key) {
     const card = copyOf('card');
     card.dataset.faceId = key;
+    card.querySelector('.who').addEventListener('click', () => this.#onChoose(key));
     card.querySelector('.bars').append(...this.#palette.classNames.map((name) => this.#newBar(name)));
     this.#list.insertBefore(card, this.#after(Number(key)));
     this.#translateCard(card);
@@ -72,6 +78,13 @@ export class Cards {
     bar.dataset.probability = name;
     bar.style.setProperty('--hue', this.#palette.of(name));
     return bar;
+  }
+
+  #mark(card, chosen, choosable) {
+    const button = card.querySelector('.who');
+    if (button.disabled === choosable) button.disabled = !choosable;
+    const pressed = String(chosen && choosable);
+    if (button.getAttribute('aria-pressed') !== pressed) button.setAttribute('aria-pressed', pressed);
   }
 
   #fill(card, face) {

@@ -1,5 +1,7 @@
 // The server's addresses, and a WebSocket that reconnects.
 
+import { smoothingWeight } from './preferences.js';
+
 const PROTOCOL = 'emotion.v2';
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 5000;
@@ -27,7 +29,7 @@ export class Connection {
   }
 
   open() {
-    const url = endpoint('ws/emotion?smoothing=0.5');       // steadier bars; the boxes are never delayed
+    const url = endpoint(`ws/emotion?smoothing=${smoothingWeight()}`);   // of the bars; boxes are never delayed
     url.protocol = url.protocol.replace('http', 'ws');
     if (TOKEN) url.searchParams.set('ticket', TOKEN);       // a browser's WebSocket sends no headers
     this.#retry = null;
@@ -44,6 +46,13 @@ export class Connection {
     this.#expectAnswer();
     this.#sent += 1;
     return this.#sent;
+  }
+
+  // A new connection in place of this one, for other options.
+  reopen() {
+    clearTimeout(this.#retry);
+    this.#detach();
+    this.open();
   }
 
   retryNow() {
@@ -84,6 +93,7 @@ export class Connection {
   #detach() {
     this.ready = false;
     clearTimeout(this.#watchdog);
+    if (!this.#socket) return;             // never opened
     this.#socket.onmessage = null;
     this.#socket.onclose = null;
     this.#socket.close();

@@ -47,7 +47,7 @@ export class FaceOverlay {
   #canvas;
   #palette;
   #emotionName;
-  #shown = { faces: [], frame: [1, 1], mirrored: false };
+  #shown = { faces: [], frame: [1, 1], mirrored: false, chosen: null };
 
   // emotionName: a function that gives the word shown for a class
   constructor(canvas, palette, emotionName) {
@@ -57,9 +57,9 @@ export class FaceOverlay {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  // frame: [width, height] of the picture in which the faces were found
-  show(faces, frame, mirrored = false) {
-    this.#shown = { faces, frame, mirrored };
+  // frame: [width, height] of the picture in which the faces were found; chosen: key of the face that stands out
+  show(faces, frame, mirrored = false, chosen = null) {
+    this.#shown = { faces, frame, mirrored, chosen };
     this.draw();
   }
 
@@ -70,22 +70,39 @@ export class FaceOverlay {
   draw() {
     const { clientWidth, clientHeight } = this.#canvas;
     const ratio = window.devicePixelRatio || 1;
-    const { faces } = this.#shown;
     this.#canvas.width = Math.round(clientWidth * ratio);   // also clears it
     this.#canvas.height = Math.round(clientHeight * ratio);
-    this.#canvas.dataset.boxes = faces.length;
+    this.#canvas.dataset.boxes = this.#shown.faces.length;
     const context = this.#canvas.getContext('2d');
     context.scale(ratio, ratio);
-    const boxes = faces.map((face) => this.#place(face.bbox));
-    faces.forEach((face, index) => drawBox(context, boxes[index], this.#palette.of(face.emotion)));
+    this.paint(context, { width: clientWidth, height: clientHeight });
+  }
+
+  // Draws the boxes and labels on any canvas, such as that of a snapshot; area: its size in CSS pixels.
+  paint(context, area) {
+    const { faces, chosen } = this.#shown;
+    const boxes = faces.map((face) => this.#place(face.bbox, area));
+    faces.forEach((face, index) => {
+      const stands = faces.length > 1 && faceKey(face, index) === chosen;
+      drawBox(context, boxes[index], this.#palette.of(face.emotion), stands ? 4.5 : 2.5);
+    });
     const taken = [...boxes];               // by boxes, and by the labels drawn so far
-    faces.forEach((face, index) => taken.push(this.#drawLabel(context, boxes[index], face, index, taken)));
+    faces.forEach((face, index) => taken.push(this.#drawLabel(context, boxes[index], face, index, taken, area)));
+  }
+
+  // The key of the face at a point of the canvas, in CSS pixels; undefined where none is.
+  faceAt(x, y) {
+    const area = { width: this.#canvas.clientWidth, height: this.#canvas.clientHeight };
+    const keys = this.#shown.faces.map((face, index) => {
+      const box = this.#place(face.bbox, area);
+      return overlap(box, { x, y, width: 0, height: 0 }) ? faceKey(face, index) : undefined;
+    });
+    return keys.find((key) => key !== undefined);
   }
 
   // From pixels of the frame to the canvas, where the frame lies centered and may be mirrored.
-  #place([x, y, boxWidth, boxHeight]) {
+  #place([x, y, boxWidth, boxHeight], { width, height }) {
     const { frame: [frameWidth, frameHeight], mirrored } = this.#shown;
-    const { clientWidth: width, clientHeight: height } = this.#canvas;
     const scale = Math.min(width / frameWidth, height / frameHeight);
     const left = mirrored ? frameWidth - x - boxWidth : x;
     return {
@@ -96,27 +113,24 @@ export class FaceOverlay {
     };
   }
 
-  get #narrow() {
-    return this.#canvas.clientWidth < NARROW;
-  }
-
   // Numbers tell several faces apart; in little space they take the place of the percentage.
-  #labelOf(face, index) {
+  #labelOf(face, index, narrow) {
     const several = this.#shown.faces.length > 1;
     const parts = [this.#emotionName(face.emotion)];
     if (several) parts.unshift(faceKey(face, index), '·');
-    if (!several || !this.#narrow) parts.push(shownConfidence(face));
+    if (!several || !narrow) parts.push(shownConfidence(face));
     return parts.join(' ').trim();
   }
 
   // Returns the rectangle of the label.
-  #drawLabel(context, box, face, index, taken) {
-    const size = this.#narrow ? 12 : 14;
+  #drawLabel(context, box, face, index, taken, area) {
+    const narrow = area.width < NARROW;
+    const size = narrow ? 12 : 14;
     const height = size + 10;
-    const label = this.#labelOf(face, index);
+    const label = this.#labelOf(face, index, narrow);
     context.font = `600 ${size}px ${getComputedStyle(this.#canvas).fontFamily}`;
     const width = context.measureText(label).width + 16;
-    const place = placeLabel(box, { width, height }, taken, this.#canvas);
+    const place = placeLabel(box, { width, height }, taken, area);
     const { x, y } = place;
     const color = this.#palette.of(face.emotion);
     context.beginPath();
@@ -131,14 +145,14 @@ export class FaceOverlay {
 }
 
 // Where a label hides least: above its box, inside a large one, below or beside it.
-function placeLabel(box, { width, height }, taken, { clientWidth, clientHeight }) {
-  const x = Math.max(2, Math.min(box.x, clientWidth - width - 2));
+function placeLabel(box, { width, height }, taken, area) {
+  const x = Math.max(2, Math.min(box.x, area.width - width - 2));
   const inside = { x, y: Math.max(2, box.y + LABEL_GAP), width, height };
   const above = { ...inside, y: box.y - height - LABEL_GAP };
   const below = { ...inside, y: box.y + box.height + LABEL_GAP };
   const right = { ...inside, x: box.x + box.width + LABEL_GAP, y: Math.max(2, box.y) };
   const left = { ...right, x: box.x - width - LABEL_GAP };
-  const [lastX, lastY] = [clientWidth - width - 2, clientHeight - height - 2];
+  const [lastX, lastY] = [area.width - width - 2, area.height - height - 2];
   const visible = (at) => at.x >= 2 && at.x <= lastX && at.y >= 2 && at.y <= lastY;
   const free = (at) => visible(at) && !taken.some((other) => overlap(at, other));
   if (free(above)) return above;
@@ -150,10 +164,10 @@ function overlap(a, b) {
   return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 }
 
-function drawBox(context, box, color) {
+function drawBox(context, box, color, thickness) {
   const radius = Math.min(12, box.width / 8);
   // A dark halo keeps the line visible on a background of its own color.
-  for (const [style, line] of [['rgb(0 0 0 / 0.35)', 5], [color, 2.5]]) {
+  for (const [style, line] of [['rgb(0 0 0 / 0.35)', 2 * thickness], [color, thickness]]) {
     context.beginPath();
     context.roundRect(box.x, box.y, box.width, box.height, radius);
     context.strokeStyle = style;

@@ -2,7 +2,7 @@
 
 import { endpoint } from './connection.js';
 import { Palette } from './faces.js';
-import { addTexts, emotionName, language, learnKoreanNames, nextLanguage, text, translatePage } from './texts.js';
+import { addTexts, emotionName, language, learnKoreanNames, nextLanguage, sourceName, text, translatePage } from './texts.js';
 
 addTexts({
   en: {
@@ -27,7 +27,6 @@ addTexts({
   },
 });
 
-const KOREAN_WORDS = { surprise: '놀람', fear: '두려움', happiness: '행복', sadness: '슬픔', neutral: '중립', anger: '분노' };
 const byId = (id) => document.getElementById(id);
 let facts = null;
 let messageKey = 'loading';
@@ -90,8 +89,7 @@ function classes() {
     const item = make('li', '', emotionName(name));
     item.style.setProperty('--hue', palette.of(name));
     const source = facts.trained_on[name];
-    const shown = language === 'ko' ? KOREAN_WORDS[source] ?? source : source;
-    if (source) item.append(' ', make('span', 'note', text('trainedOn', shown)));
+    if (source) item.append(' ', make('span', 'note', text('trainedOn', sourceName(source))));
     return item;
   });
   return section('classes', make('ul', 'classes', ...items));

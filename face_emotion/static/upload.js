@@ -19,7 +19,7 @@ export function errorKey(code) {
 }
 
 // `key` names one of the page's texts, `detail` is the server's own wording.
-function problem(key, detail) {
+export function problem(key, detail) {
   return Object.assign(new Error(key), { key, detail });
 }
 
