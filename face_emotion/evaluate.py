@@ -23,6 +23,7 @@ from .core.artefact import Artefact, ModelError
 from .core.classifier import Classifier, apply_temperature
 from .core.files import write_atomically
 from .core.log import get_logger, setup_logging
+from .core.package import documented
 from .data.batches import validation_arrays
 from .data.dataset import DataError, FaceData, at_most
 from .data.sources import load_data
@@ -209,6 +210,7 @@ def _store(classifier: Classifier, report: dict) -> None:
     classifier.artefact.write_metadata(meta.model_copy(update=changes))
 
 
+@documented
 def evaluate(
     model: str | Path = "bundled",  # an artefact, or one file of it
     data: dict[str, FaceData] | None = None,  # labelled faces by split, as `load_data` returns them

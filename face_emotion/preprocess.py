@@ -32,6 +32,7 @@ from .core.detector import Face, FaceDetector, iou
 from .core.files import FolderLockedError, folder_lock
 from .core.image import ImageError, Photo, decode_scale
 from .core.log import get_logger, setup_logging
+from .core.package import documented
 from .data.aihub import Box
 from .data.audit import Summary, perceptual_hash, write_near_duplicates
 from .data.engines import BATCH, run_local, run_ray
@@ -150,6 +151,7 @@ class Cropper:
         part.replace(path)
 
 # %% ../nbs/01_preprocess.ipynb #3ee06f53
+@documented
 def preprocess(
     source: str | Path | list[str | Path],  # the folder, or folders, into which AIHub's archives were unpacked
     out: str | Path = "dataset_crop",  # the data set's folder

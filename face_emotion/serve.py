@@ -31,7 +31,8 @@ from starlette.requests import ClientDisconnect
 from . import __version__
 from .core.artefact import Artefact
 from .core.config import Settings, get_settings, load_settings, settings_or_exit
-from .core.log import setup_logging
+from .core.log import default_folder, setup_logging
+from .core.package import documented
 from .serving.card import model_facts
 from .serving.guard import PAGE_POLICY, SecurityMiddleware, docs_policy
 from .serving.listener import end_with_parent, listen, log_briefly, raise_file_limit, run_server
@@ -208,6 +209,7 @@ def _add_sockets(app: FastAPI) -> None:
             await serve_session(EchoSession(socket, app.state.service))
 
 # %% ../nbs/07_serve.ipynb #c0de1011
+@documented
 class BackgroundServer(uvicorn.Server):
     "The server in a thread of this process. Use it with `with`; its addresses are `url` and `ws`."
 
@@ -273,6 +275,7 @@ def _announce(settings: Settings, scheme: str) -> None:
         print(f"Model not loaded. {problem}\n{advice}", file=sys.stderr)
     here, *elsewhere = addresses(settings.server_host, settings.server_port, scheme)
     print(f"face_emotion {__version__}: {here}  (Ctrl-C stops)", flush=True)
+    print(f"Log: {default_folder()}", flush=True)
     for address in elsewhere:
         note = "" if scheme == "https" else "  (their cameras need https: see --ssl-certfile)"
         print(f"On other devices: {address}{note}", flush=True)
@@ -303,7 +306,7 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as e:
         code = int(e.code or 0)
     if code:
-        print("The server could not start. The newest file in logs/ says why.", file=sys.stderr)
+        print(f"The server could not start. The newest file in {default_folder()} says why.", file=sys.stderr)
     return code
 
 # %% ../nbs/07_serve.ipynb #60e8e8f5

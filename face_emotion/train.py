@@ -22,6 +22,7 @@ from .core.artefact import Artefact, Metadata, ModelError
 from .core.config import Settings, TrainingSettings, get_settings, settings_or_exit
 from .core.files import write_atomically
 from .core.log import get_logger, setup_logging
+from .core.package import documented
 from .data.batches import Batches, class_weights, to_tf, validation_tf
 from .data.dataset import DataError, FaceData, from_folders, stratified
 from .data.sources import load_data
@@ -249,6 +250,7 @@ def _run_of(settings: Settings, data: dict[str, FaceData], weights) -> dict:
     }
 
 
+@documented
 def train(
     data: dict[str, FaceData],  # "train" and "validation", as `load_data` gives them
     out: str | Path = "models",  # folder of the artefact

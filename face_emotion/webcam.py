@@ -25,6 +25,7 @@ from fastcore.basics import patch
 from .core.config import LABELS_KO, UNCERTAIN, UNCERTAIN_KO, get_settings
 from .core.image import ImageError, decode_image
 from .core.log import get_logger
+from .core.package import documented
 from .core.predictor import Predictor
 from .core.results import PALETTE, SPARE_COLORS, FacePrediction
 
@@ -107,6 +108,7 @@ def widget_source() -> str:
     return re.sub(r"^import [^;]*;\n", "", source, flags=re.MULTILINE)
 
 # %% ../nbs/08_webcam.ipynb #376269cd
+@documented
 class Webcam(anywidget.AnyWidget):
     "The camera of the browser in a notebook cell, with a box and an emotion on every face."
 

@@ -123,7 +123,7 @@ def entry(name: str, thing: object, level: int = 2) -> list[str]:  # Markdown pa
     "What the API reference says of a function, a class with its methods, or a constant."
     if not callable(thing):
         return []
-    out = [f"{'#' * level} `{name}`", inspect.getdoc(thing) or "", parameters(thing)]
+    out = [f"{'#' * level} `{name}`", (inspect.getdoc(thing) or "").partition("\n\nParameters:")[0], parameters(thing)]
     if inspect.isclass(thing):
         for method, function in vars(thing).items():
             if not method.startswith("_") and inspect.isfunction(function) and inspect.getdoc(function):

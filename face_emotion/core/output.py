@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from .log import get_logger
+from .package import install_command
 from .results import COLUMNS, Result
 
 # %% ../../nbs/core/11_output.ipynb #fedbd51a
@@ -48,9 +50,12 @@ class RowWriter:
         "Finish the files and return their paths."
         self._file.close()
         os.replace(self._part, self.path)
-        with suppress(ImportError):
+        try:
             return [self.path, _write_parquet(self.path)]
-        return [self.path]
+        except ImportError:
+            advice = f"For Parquet, run: {install_command('train')}"
+            get_logger(__name__).info("%s is written without Parquet: pyarrow is not installed. %s", self.path, advice)
+            return [self.path]
 
     def discard(self) -> None:
         "Leave nothing behind."

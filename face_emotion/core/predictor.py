@@ -22,6 +22,7 @@ from .classifier import Classifier, ThreadBudget
 from .crop import crop_face, resize_face
 from .detector import Detector, Face, FaceDetector
 from .image import ImageError, load_image
+from .package import documented
 from .results import FacePrediction, Result
 from .tracker import FaceTracker
 
@@ -29,6 +30,7 @@ from .tracker import FaceTracker
 Picture = np.ndarray | Image.Image | bytes | str | Path  # whatever `load_image` takes
 
 
+@documented
 class Predictor:
     "Faces and their emotions. `Predictor()` uses the bundled model. It may be shared between threads."
 
@@ -172,6 +174,7 @@ def _find(self: Predictor, picture: Picture, number: int) -> _Found:
         return _Found(faces, self.crop(image, faces), image.shape[:2])
 
 # %% ../../nbs/core/10_predictor.ipynb #1a05f053
+@documented
 class FaceStream:
     "Predictions for the frames of one camera or video, in order. Use one per stream, in one thread at a time."
 

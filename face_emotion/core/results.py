@@ -25,6 +25,7 @@ from .config import UNCERTAIN
 from .crop import Framing, crop_face
 from .files import write_atomically
 from .image import load_image
+from .package import documented, require
 
 # %% ../../nbs/core/09_results.ipynb #c03b161e
 @dataclass(frozen=True, repr=False)
@@ -150,6 +151,7 @@ COLUMNS = ("source", "frame", "time", "face_id", "box", "score", "emotion", "con
 SAVED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # of annotated pictures
 
 
+@documented
 class Result(list):
     "The faces of one picture, a list of `FacePrediction` from left to right, and what you can do with them."
 
@@ -202,11 +204,8 @@ def optional(
     purpose: str,  # what needs it
 ) -> ModuleType:
     "The package, imported. Raises `ImportError` that says what to install."
-    try:
-        return import_module(package)
-    except ImportError as e:
-        missing = (e.name or package).split(".")[0]
-        raise ImportError(f"{purpose} needs {missing}, which is not installed: pip install {missing}") from None
+    require("train", package.partition(".")[0], user=purpose)
+    return import_module(package)
 
 
 @patch

@@ -20,6 +20,7 @@ from threading import Thread
 import cv2
 import numpy as np
 
+from ..core.package import install_command
 from .manifest import PreprocessError
 from .plan import FinishedCrop, PlannedCrop
 
@@ -134,7 +135,7 @@ def run_ray(
         import ray
         import ray.data
     except ImportError:
-        raise PreprocessError("--engine ray needs Ray: pip install 'face_emotion[ray]', or omit --engine.") from None
+        raise PreprocessError(f"--engine ray needs Ray. Run: {install_command('ray')}, or omit --engine.") from None
     workers, started_here = max(1, workers), not ray.is_initialized()
     if started_here:
         local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
