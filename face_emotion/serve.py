@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
@@ -34,7 +35,7 @@ from .core.config import Settings, get_settings, load_settings, settings_or_exit
 from .core.log import default_folder, setup_logging
 from .core.package import documented
 from .serving.card import model_facts
-from .serving.guard import PAGE_POLICY, SecurityMiddleware, docs_policy
+from .serving.guard import PAGE_POLICY, SecurityMiddleware, docs_policy, network_of
 from .serving.listener import end_with_parent, listen, log_briefly, raise_file_limit, run_server
 from face_emotion.serving.protocol import (
     ERRORS,
@@ -49,7 +50,7 @@ from .serving.service import Service, shared_metrics, watchdog
 from .serving.session import EchoSession, check_handshake, emotion_session, serve_session
 from .serving.startup import addresses, certificate_problem, model_problem
 from .serving.transport import free_port, hide_queries, port_problem, read_upload, uvicorn_options
-from .serving.workers import FrameResult, process_upload
+from .serving.workers import FrameResult, claimed_pixels, process_upload
 
 # %% ../nbs/07_serve.ipynb #eaa97a61
 _FILES = Path(str(resources.files("face_emotion")))
@@ -144,7 +145,7 @@ def _add_health(app: FastAPI) -> None:
         return Response(app.state.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 # %% ../nbs/07_serve.ipynb #3b32fd9a
-_MAX_UPLOADS = 16  # read or processed at the same time
+_MAX_UPLOADS, _MAX_UPLOADS_PER_ADDRESS = 16, 4  # read or processed at the same time
 _FILE = {"type": "string", "format": "binary"}
 _BODY = {
     "required": True,
@@ -182,19 +183,24 @@ def _add_predict(app: FastAPI) -> None:
 async def _predict_upload(request: Request, service: Service) -> FrameResult:
     if service.predictor is None:
         raise FrameError("no_model", "Model not loaded")
-    if service.uploads >= _MAX_UPLOADS:
+    address = network_of(request.client.host if request.client else "")
+    if service.uploads.total() >= _MAX_UPLOADS or service.uploads[address] >= _MAX_UPLOADS_PER_ADDRESS:
         raise FrameError("overloaded", "Too many uploads at the same time. Try again in a moment.")
-    bucket, now = service.guard.bucket(request.client.host if request.client else ""), time.monotonic()
+    bucket, now = service.guard.bucket(address), time.monotonic()
     if not (bucket.take(now) and service.guard.total.take(now)):
         raise too_many_frames()
 
-    service.uploads += 1
+    service.uploads[address] += 1
     try:
         encoded = await read_upload(request, UPLOAD_FACTOR * service.settings.max_message_bytes)
+        pixels = claimed_pixels(encoded, service.settings.max_pixels)
         with service.metrics.queue.track_inprogress():
-            return await service.pool.run(process_upload, encoded, service.predictor, service.settings)
+            return await service.pool.run(
+                process_upload, encoded, service.predictor, service.settings, host=address, pixels=pixels
+            )
     finally:
-        service.uploads -= 1
+        service.uploads[address] -= 1
+        service.uploads += Counter()  # forgets addresses without an upload
 
 # %% ../nbs/07_serve.ipynb #3709d85c
 def _add_sockets(app: FastAPI) -> None:

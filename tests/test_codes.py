@@ -1,5 +1,6 @@
 """Every code of the protocol, provoked on a real server; docs/protocol.md shows the same tables."""
 
+import contextlib
 import json
 import re
 import socket
@@ -159,8 +160,8 @@ def test_worker_that_hangs(monkeypatch):
         victim.send(portrait())
         assert json.loads(victim.recv(10))["results"], "the new worker answers"
         assert server.metric("face_emotion_workers_lost_total") == 1 and fetch(server.url + "/readyz")[0] == 200
-        server.service.pool.replaced = 0  # or the service would end the test process
         release.set()
+        wait_until(lambda: not server.service.pool.lost)
 
 
 def test_upload_whose_worker_hangs(monkeypatch):
@@ -171,10 +172,20 @@ def test_upload_whose_worker_hangs(monkeypatch):
         assert (status, json.loads(body)["error"]["code"]) == (503, "worker_lost")
         monkeypatch.undo()
         assert fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")[0] == 200
-        server.service.pool.replaced = 9
-        assert fetch(server.url + "/readyz") == (503, b'{"status":"Workers were lost"}')
-        server.service.pool.replaced = 0
         release.set()
+        wait_until(lambda: not server.service.pool.lost)
+
+
+def test_threads_that_hang_make_the_server_unready_until_they_come_back(monkeypatch):
+    release = threading.Event()
+    with ThreadedServer(frame_timeout=0.3) as server, contextlib.ExitStack() as stack:
+        monkeypatch.setattr("face_emotion.serving.workers.decode_image", lambda *_: release.wait(60))
+        for victim in [stack.enter_context(server.connect()) for _ in range(4)]:
+            victim.send(portrait())
+        wait_until(lambda: fetch(server.url + "/readyz") == (503, b'{"status":"Workers were lost"}'))
+        monkeypatch.undo()
+        release.set()
+        wait_until(lambda: fetch(server.url + "/readyz")[0] == 200)
 
 
 def test_too_many_faces():

@@ -11,6 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
+import cv2
+import numpy as np
 import psutil
 import pytest
 from serving import ROOT, ServerProcess, ThreadedServer, portrait, wait_until
@@ -168,6 +170,35 @@ def test_one_address_cannot_take_all_connections():
         wait_until(lambda: server.listeners[0].count.refused >= 280, 5)
         assert server.listeners[0].count.open["127.0.0.1"] <= 16
         del idle
+
+
+def test_slow_uploads_of_one_address_leave_room_for_others(server):
+    upload = b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n\r\nx"
+    image = portrait()
+    with contextlib.ExitStack() as stack:
+        for _ in range(16):
+            slow = stack.enter_context(dial(server))
+            slow.sendall(upload)
+        wait_until(lambda: server.service.uploads["127.0.0.1"] == 4)
+        port = server.settings.server_port
+        with socket.create_connection(("127.0.0.1", port), 5, source_address=("127.0.0.2", 0)) as other:
+            head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(image)}\r\n\r\n"
+            other.sendall(head.encode() + image)
+            assert b"happy" in until_closed(other, 20)
+    wait_until(lambda: not server.service.uploads)
+
+
+def test_large_images_do_not_stop_another_client(server):
+    "A hog sends 25-megapixel JPEGs on eight sockets; a webcam gets its answers in between."
+    large = cv2.imencode(".jpg", np.zeros((5000, 5000, 3), np.uint8))[1].tobytes()
+    elsewhere = socket.create_connection(("127.0.0.1", server.settings.server_port), 5, source_address=("127.0.0.2", 0))
+    with server.connect(sock=elsewhere) as good, contextlib.ExitStack() as stack:
+        for hog in [stack.enter_context(server.connect()) for _ in range(8)]:
+            hog.send(large)
+        wait_until(lambda: len(server.service.pool.queue) >= 6)
+        good.send(portrait())
+        good.recv(30)
+        assert server.service.pool.queue, "the hog's images still wait"
 
 
 def test_tls_is_not_waited_for(tmp_path):

@@ -7,6 +7,7 @@ __all__ = ['log', 'METRICS_FOLDER', 'Metrics', 'shared_metrics', 'Service', 'wat
 
 # %% ../../nbs/serving/05_service.ipynb #714cb35f
 import asyncio
+import collections
 import contextlib
 import os
 import tempfile
@@ -112,10 +113,6 @@ def shared_metrics(
             os.environ.pop(METRICS_FOLDER)
 
 # %% ../../nbs/serving/05_service.ipynb #ddb08b36
-_MAX_REPLACED = 4  # worker pools left behind, after which the process asks to be replaced
-_READY_WITHIN = 2.0  # seconds in which a worker must answer `/readyz`
-
-
 class Service:
     "What one server process shares between its connections."
 
@@ -123,7 +120,7 @@ class Service:
         self.settings, self.guard, self.metrics = settings, Guard(settings), Metrics()
         self.pool = WorkerPool(settings.frame_timeout, self.metrics.workers_lost.inc)
         self.sessions = set()  # open sockets
-        self.uploads = 0  # uploads being read or processed
+        self.uploads = collections.Counter()  # uploads being read or processed, by address
         self.predictor: Predictor | None = None
         self._load_model()
 
@@ -167,11 +164,9 @@ class Service:
         "What `/readyz` reports: `ready`, or why not."
         if self.predictor is None:
             return "Model not loaded"
-        if self.pool.replaced >= _MAX_REPLACED:
+        if self.pool.is_stuck():
             return "Workers were lost"
-        try:
-            await asyncio.wait_for(self.pool.run(int), _READY_WITHIN)
-        except asyncio.TimeoutError:
+        if self.pool.busy_for(time.monotonic()) > self.pool.timeout + 1:
             return "Worker does not answer"
         return "ready"
 
@@ -184,7 +179,9 @@ async def watchdog(
         await asyncio.sleep(1)
         try:
             now = time.monotonic()
-            service.pool.fail_hung_calls(now)
+            if service.pool.is_stuck_for_good(now):
+                log.critical("Worker threads hang and do not come back: the process ends, so that it can be restarted")
+                os._exit(70)
             for session in list(service.sessions):
                 session.check(now)
             service.guard.sweep(now)

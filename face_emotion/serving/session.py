@@ -18,9 +18,10 @@ from fastcore.basics import patch
 
 from ..core.image import ImageError
 from ..core.log import get_logger
+from .guard import network_of
 from .protocol import CLOSES, V1, V2, FrameError, hello, quick_reject, too_large, too_many_frames
 from .service import Service
-from .workers import FrameResult, process_frame
+from .workers import FrameResult, claimed_pixels, process_frame
 
 # %% ../../nbs/serving/06_session.ipynb #44ba8d4b
 log = get_logger("serve")
@@ -32,6 +33,7 @@ class WatchedSocket:
     def __init__(self, socket: WebSocket, service: Service):
         self.socket, self.service, self.settings = socket, service, service.settings
         self.host = socket.client.host if socket.client else ""
+        self.address = network_of(self.host)
         self.heard = time.monotonic()  # when the last message arrived
         self.sending = 0.0  # since when an answer has been waiting to be read; 0: none is
         self.stopping = False  # whether the server is shutting down
@@ -214,7 +216,10 @@ async def process(self: Session, frame: PendingFrame) -> FrameResult:
         result = FrameResult(error=error)
     else:
         with service.metrics.queue.track_inprogress():
-            work = service.pool.run(process_frame, frame.message, self.stream, self.settings)
+            pixels = claimed_pixels(frame.message, self.settings.max_pixels)
+            work = service.pool.run(
+                process_frame, frame.message, self.stream, self.settings, host=self.address, pixels=pixels
+            )
             result = await service.result_of(work)
         if result.error and result.error.code in ("internal", "worker_lost"):
             self.stream = service.new_stream(self.smoothing)

@@ -368,6 +368,7 @@ def uvicorn_options(
         "proxy_headers": bool(settings.forwarded_allow_ips),
         "forwarded_allow_ips": list(settings.forwarded_allow_ips),
         "timeout_graceful_shutdown": 3,
+        "timeout_worker_healthcheck": 30,  # with --workers: a process that starts on a busy machine is not killed
     }
 
 
