@@ -162,6 +162,9 @@ class Settings(TrainingSettings):
     public_data_dir: Path = _Expert(
         Path("../shared/data"), description="public data sets, see docs/data.md; relative to the project's folder"
     )
+    input_threads: int = _Expert(
+        0, ge=0, description="threads that decode training pictures; 0 takes the cores that the process may use"
+    )
     max_message_bytes: int = _Expert(
         2 * 1024 * 1024,
         ge=1024,

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['IMAGE_ENDINGS', 'AGE_BANDS', 'DataError', 'Source', 'FaceData', 'fingerprint', 'one_hot', 'from_arrays', 'toy_faces',
-           'write_folders', 'unreadable', 'from_folders', 'age_band', 'read_table', 'read_framing', 'from_manifest',
-           'stratified', 'split_off', 'at_most', 'reframe']
+           'write_folders', 'from_folders', 'age_band', 'read_table', 'read_framing', 'from_manifest', 'stratified',
+           'split_off', 'at_most', 'reframe']
 
 # %% ../../nbs/data/08_dataset.ipynb #b8646fc1
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import pandas as pd
 
 from ..core.config import DEFAULT_CLASS_NAMES
 from ..core.crop import Framing, crop_face, resize_face
-from ..core.image import ImageError, crop_square, load_image
+from ..core.image import crop_square, load_image
 from .scenes import portraits
 
 # %% ../../nbs/data/08_dataset.ipynb #a9f26bb4
@@ -193,21 +192,6 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
 
 
-def unreadable(
-    paths: list[Path],  # picture files
-) -> list[str]:  # "path: reason", in the order of the paths
-    "Decode every file and report those that fail."
-
-    def problem(path):
-        try:
-            load_image(path)
-        except (ImageError, OSError) as e:
-            return f"{path}: {e}"
-
-    with ThreadPoolExecutor() as pool:
-        return [p for p in pool.map(problem, paths) if p]
-
-
 def _raise_all(problems: list[str], where: Path) -> None:
     if not problems:
         return
@@ -219,9 +203,8 @@ def _raise_all(problems: list[str], where: Path) -> None:
 def from_folders(
     folder: str | Path,  # holds a folder per class
     class_names: tuple[str, ...] = DEFAULT_CLASS_NAMES,  # in the order of the model's outputs
-    check: bool = True,  # decode every file first
 ) -> FaceData:
-    "Faces from a folder per class. Raises `DataError` with every folder and file that doesn't fit."
+    "Faces from a folder per class. Raises `DataError` with every folder that doesn't fit. No file is opened."
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Give one that holds a folder per class: {', '.join(class_names)}.")
@@ -236,10 +219,8 @@ def from_folders(
         if not files[c]:
             problems.append(f"{folder / c}: {'it has no pictures' if c in present else 'this folder is missing'}")
 
-    paths = [p for c in class_names for p in files[c]]
-    if check:
-        problems += unreadable(paths)
     _raise_all(problems, folder)
+    paths = [p for c in class_names for p in files[c]]
 
     labels = np.repeat(np.arange(len(class_names)), [len(files[c]) for c in class_names])
     names = [str(p.relative_to(folder)) for p in paths]
@@ -300,7 +281,6 @@ def from_manifest(
     path: str | Path,  # manifest.csv or .parquet; crops are relative to its folder
     class_names: tuple[str, ...] = DEFAULT_CLASS_NAMES,  # in the order of the model's outputs
     split: str | None = None,  # "train", "validation" or "test"; None takes all
-    check: bool = True,  # decode every file first
 ) -> FaceData:
     "Faces of the manifest's rows with status ok. Raises `DataError` with every problem."
     path = Path(path)
@@ -317,12 +297,11 @@ def from_manifest(
     part = f" in split {split}" if split else ""
     missing = [c for c in class_names if not (table["emotion"] == c).any()]
     problems += [f"{path.name} has no {c!r} with status ok{part}" for c in missing]
-    paths = [path.parent / c for c in table["crop"]]
-    _raise_all(problems + (unreadable(paths) if check else []), path)
+    _raise_all(problems, path)
 
     targets = one_hot([class_names.index(e) for e in table["emotion"]], len(class_names))
     return FaceData(
-        images=paths,
+        images=[path.parent / c for c in table["crop"]],
         targets=_soften(targets, table["soft"], class_names) if "soft" in table else targets,
         class_names=tuple(class_names),
         names=list(table["crop"]),

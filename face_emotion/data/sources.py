@@ -274,20 +274,20 @@ def _joined(parts: list[FaceData | None], sources: tuple[Source, ...]) -> FaceDa
     )
 
 # %% ../../nbs/data/09_sources.ipynb #17c0bec6
-def _read(path: Path, names: tuple[str, ...], check: bool) -> dict[str, FaceData]:
+def _read(path: Path, names: tuple[str, ...]) -> dict[str, FaceData]:
     if path.suffix == ".npz":
         return from_npz(path, names)
 
     if path.is_file():
         table = read_table(path)
         splits = set(table["split"].dropna()) if "split" in table else set()
-        parts = {s: from_manifest(path, names, s, check) for s in SPLITS if s in splits}
-        return parts or {"all": from_manifest(path, names, None, check)}
+        parts = {s: from_manifest(path, names, s) for s in SPLITS if s in splits}
+        return parts or {"all": from_manifest(path, names)}
 
     if (path / "train").is_dir() and (path / "validation").is_dir():
         present = [s for s in SPLITS if (path / s).is_dir()]
-        return {s: replace(from_folders(path / s, names, check), framing=read_framing(path)) for s in present}
-    return {"all": replace(from_folders(path, names, check), framing=read_framing(path))}
+        return {s: replace(from_folders(path / s, names), framing=read_framing(path)) for s in present}
+    return {"all": replace(from_folders(path, names), framing=read_framing(path))}
 
 
 def load_data(
@@ -295,17 +295,16 @@ def load_data(
     class_names: tuple[str, ...] = DEFAULT_CLASS_NAMES,  # in the order of the model's outputs
     limit: int | None = None,  # at most this many training faces, and a fifth of it for the other splits
     seed: int = 0,  # of the split and of the limit
-    check: bool = True,  # decode every file first
     split: bool = True,  # split off a validation part where there is none; False leaves such data as "all"
     shares: list[float] | None = None,  # of several paths, as for `combine`
 ) -> dict[str, FaceData]:  # train and validation, and test where the data has one
-    "Labelled faces by split, from whatever `path` is. Raises `DataError`."
+    "Labelled faces by split, from whatever `path` is. No picture is decoded. Raises `DataError`."
     paths, names, files = [path] if isinstance(path, (str, Path)) else path, tuple(class_names), {}
     for one in map(Path, paths):
         if not one.exists():
             kinds = "a folder with a folder per class, a manifest (.csv, .parquet) or an .npz file"
             raise DataError(f"{one} does not exist. Give {kinds}.")
-        parts = _read(one, names, check)
+        parts = _read(one, names)
         if set(parts) == {"all"} and (split or len(paths) > 1):
             parts = split_off(parts["all"], seed=seed)
         files[one.name if one.name not in files else str(one)] = parts
