@@ -1,5 +1,14 @@
-"""Run every test: notebooks (nbdev_test) and tests/ (pytest). The last line is `N passed, N failed`."""
+"""Run every test: notebooks (nbdev_test) and tests/ (pytest). The last line is `N passed, N failed`.
 
+`--layer serving` runs the tests in tests/ that need no TensorFlow, notebooks or documentation tools. They run in an
+environment with a serving lock and these packages, on Python 3.10 to 3.14:
+
+    pip install --no-deps -r requirements/serve-py313.txt
+    pip install pytest pytest-asyncio pytest-timeout pytest-xdist psutil httpx jsonschema nbformat pyyaml scikit-image
+    python scripts/test.py --layer serving
+"""
+
+import argparse
 import os
 import subprocess
 import sys
@@ -40,13 +49,14 @@ def run_notebook(path: Path, env: dict[str, str]) -> tuple[bool, float]:
     return passed, seconds
 
 
-def run_pytest(env: dict[str, str]) -> tuple[int, int, int]:
+def run_pytest(env: dict[str, str], layer: str = "all") -> tuple[int, int, int]:
     "Run tests/ on all cores, a file at a time; returns how many passed, failed and were skipped."
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = [
             "-q",
             "-rs",
+            f"--layer={layer}",
             "--durations=12",
             f"--numprocesses={WORKERS}",
             "--dist=loadfile",
@@ -63,14 +73,17 @@ def run_pytest(env: dict[str, str]) -> tuple[int, int, int]:
 
 def main() -> int:
     "Run all, count, and fail when a test failed or none ran."
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layer", choices=("all", "serving"), default="all", help="what to test (default: all)")
+    layer = parser.parse_args().layer
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "PATH": path}
     start = time.monotonic()
     with ThreadPoolExecutor(WORKERS) as pool:
-        results = list(pool.map(lambda p: run_notebook(p, env), notebooks()))
+        results = list(pool.map(lambda p: run_notebook(p, env), notebooks() if layer == "all" else ()))
     good = sum(passed for passed, _ in results)
     between = time.monotonic()
-    passed, failed, skipped = run_pytest(env)
+    passed, failed, skipped = run_pytest(env, layer)
     print(f"notebooks {between - start:.0f} s, tests {time.monotonic() - between:.0f} s, {WORKERS} workers")
     passed, failed = passed + good, failed + len(results) - good
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))

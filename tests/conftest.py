@@ -1,10 +1,39 @@
 """Fixtures that several test files share. A file gets its own server and browsers, one of each for all its tests."""
 
+import importlib.util
 import os
 
 import pytest
 
 os.environ["LOG_DIR"] = "logs"  # of the folder in which a test starts its process
+
+MORE_THAN_SERVING = {  # a package that the tests of a file need and the serving layer lacks
+    **dict.fromkeys(
+        ("test_train_formats.py", "test_train_run.py", "test_evaluate.py", "test_preprocess.py"), "tensorflow"
+    ),
+    **dict.fromkeys(("test_readme.py", "test_compare.py", "test_robustness.py"), "tensorflow"),
+    "test_scripts.py": "mkdocs",
+    "test_webcam.py": "anywidget",
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--layer", choices=("all", "serving"), default="all", help="serving: what runs without TensorFlow")
+
+
+def _left_out(config) -> dict[str, str]:
+    "The files that are not collected, and the package that each needs."
+    serving = config.getoption("--layer") == "serving"
+    return {f: p for f, p in MORE_THAN_SERVING.items() if serving or importlib.util.find_spec(p) is None}
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if collection_path.name in _left_out(config) else None
+
+
+def pytest_report_header(config):
+    left = _left_out(config)
+    return [f"left out: {f} needs {p} (make install brings it)" for f, p in sorted(left.items())]
 
 
 @pytest.fixture(scope="module")
