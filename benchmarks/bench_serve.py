@@ -2,6 +2,7 @@
 
     python benchmarks/bench_serve.py --out reports/bench            about 5 minutes
     python benchmarks/bench_serve.py --out reports/bench --flat     also 20,000 frames, 200 connections: is memory flat?
+    python benchmarks/bench_serve.py --against ../older            another clone with its .venv, in turns with this one
 
 Writes serve.json, serve.md and serve.png. Only ratios within one run are meaningful; the times depend on the machine
 and on what else it is doing.
@@ -10,6 +11,7 @@ and on what else it is doing.
 import argparse
 import asyncio
 import base64
+import importlib.util
 import json
 import os
 import socket
@@ -75,14 +77,16 @@ class Server:
     name: str
     command: list[str]
     port: int
+    root: Path = ROOT  # the clone whose package serves
+    python: str | Path = sys.executable
     process: psutil.Process = field(init=False)
     ready_s: float = field(init=False)
 
     def start(self, frame: str, folder: str) -> "Server":
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        env = {**os.environ, "PYTHONPATH": str(self.root), "TF_CPP_MIN_LOG_LEVEL": "3", "LOG_DIR": "logs"}
         begin = time.perf_counter()
         self.process = psutil.Popen(
-            [sys.executable, *self.command, "--port", str(self.port)],
+            [self.python, *self.command, "--port", str(self.port)],
             cwd=folder,
             env=env,
             stdout=subprocess.DEVNULL,
@@ -220,7 +224,11 @@ def milliseconds(call, n: int = 60) -> float:
 
 def parts(frame: bytes) -> dict[str, float]:
     "CPU milliseconds of each part of an answer: JPEG decoding, MediaPipe's Face Mesh, the classifier."
-    import mediapipe as mp
+    try:
+        import mediapipe as mp
+    except ImportError:
+        print("The parts are not measured: mediapipe is not installed (Python 3.10 to 3.12: make install).")
+        return {}
 
     from face_emotion.core.classifier import ThreadBudget
     from face_emotion.core.predictor import Predictor
@@ -286,13 +294,15 @@ LOADS = [*(Load(clients, faces) for faces in (1, 3) for clients in (1, 4, 16)), 
 REFERENCE, OURS_JSON, OURS_BINARY = SERVERS = ("reference json", "ours json", "ours binary")
 
 
-def compare(ours: Server, theirs: Server, seconds: float) -> list[Row]:
-    "Every load on both servers, one after the other."
+def compare(ours: Server, theirs: Server | None, seconds: float) -> list[Row]:
+    "Every load on both servers, one after the other; on ours only, without the reference."
     frames, rows = {faces: make_frames(faces) for faces in (1, 3)}, []
     for load in LOADS:
         binary = frames[load.faces]
         text = as_json(binary)
         for name, server, messages in ((REFERENCE, theirs, text), (OURS_JSON, ours, text), (OURS_BINARY, ours, binary)):
+            if server is None:
+                continue
             rows.append(measure(server, name, messages, load, seconds))
             print(f"{load}, {name}: {rows[-1].answers_per_s:.1f} answers/s, p50 {rows[-1].p50_ms:.1f} ms", flush=True)
     return rows
@@ -304,7 +314,7 @@ def plot(rows: list[Row], path: Path) -> None:
     labels = [str(load).replace(", ", "\n") for load in LOADS]
     for ax, key, title in zip(axes, ("answers_per_s", "p50_ms"), ("answers per second", "median latency, ms")):
         for k, (name, color) in enumerate(zip(SERVERS, ("0.65", "tab:blue", "tab:orange"))):
-            values = [getattr(row, key) for row in rows if row.server == name]
+            values = [getattr(row, key) for row in rows if row.server == name] or [np.nan] * len(labels)
             ax.bar(np.arange(len(labels)) + 0.27 * (k - 1), values, 0.27, label=name, color=color)
         ax.set_xticks(range(len(labels)), labels, fontsize=7)
         ax.set_title(title, fontsize=10)
@@ -335,8 +345,9 @@ def loads_table(rows: list[Row]) -> str:
     "Every load and server, with ratios to the reference server."
     lines = []
     for row in rows:
-        reference = next(r for r in rows if r.load == row.load and r.server == REFERENCE)
-        more, latency = row.answers_per_s / reference.answers_per_s, row.p50_ms / reference.p50_ms
+        reference = next((r for r in rows if r.load == row.load and r.server == REFERENCE), None)
+        more = row.answers_per_s / reference.answers_per_s if reference else None
+        latency = row.p50_ms / reference.p50_ms if reference else None
         times = (row.p50_ms, row.p95_ms, row.p99_ms)
         lines.append((row.load, row.server, row.answers_per_s, more, *times, latency, row.cpu_ms, row.memory_mb, row.n))
     head = ("load", "server", "answers/s", "× ref.", "p50 ms", "p95 ms", "p99 ms", "p50 × ref.", "CPU ms", "MB", "n")
@@ -346,6 +357,8 @@ def loads_table(rows: list[Row]) -> str:
 
 def parts_table(parts: dict[str, float], one_cpu_ms: float) -> str:
     "CPU milliseconds of each part, and of the whole answer of the server."
+    if not parts:
+        return "The parts were not measured, because mediapipe is not installed."
     whole = f"server, a whole answer, one client, binary ({one_cpu_ms / parts['sum of parts']:.2f} of the sum of parts)"
     rows = [*parts.items(), (whole, one_cpu_ms)]
     return tabulate(rows, ("part, alone, one thread", "CPU ms"), tablefmt="github", floatfmt=".2f")
@@ -367,16 +380,22 @@ def runtimes_table(runtimes: dict[str, dict]) -> str:
     return tabulate(rows, head, tablefmt="github", floatfmt=("", ".2f", ".2f", ".2f", ".0f", ".1e", ""))
 
 
+def starts(ours: dict, reference: dict | None = None) -> str:
+    "Start-up and memory, with ratios to the reference server."
+    text = f"Command to first answer: ours {ours['ready_s']:.2f} s. After all loads: ours {ours['memory_mb']:.0f} MB."
+    if reference is None:
+        return text + " There is no reference server, because mediapipe is not installed."
+    ready, memory = (ours[key] / reference[key] for key in ("ready_s", "memory_mb"))
+    theirs = f"{reference['ready_s']:.2f} s ({ready:.2f}), {reference['memory_mb']:.0f} MB ({memory:.2f})"
+    return f"{text} Reference: {theirs}."
+
+
 def report(result: dict, rows: list[Row]) -> str:
     "The Markdown of a run."
-    ours, theirs = result["start"]["ours"], result["start"]["reference"]
-    ready, memory = ours["ready_s"] / theirs["ready_s"], ours["memory_mb"] / theirs["memory_mb"]
     parts = [
         "# Serving",
         loads_table(rows),
-        f"Command to first answer: ours {ours['ready_s']:.2f} s, reference {theirs['ready_s']:.2f} s ({ready:.2f}). "
-        f"Resident after all loads: ours {ours['memory_mb']:.0f} MB, reference {theirs['memory_mb']:.0f} MB "
-        f"({memory:.2f}).",
+        starts(**result["start"]),
         parts_table(result["parts"], result["one_cpu_ms"]),
         runtimes_table(result["runtimes"]),
     ]
@@ -394,18 +413,50 @@ def run(folder: Path, seconds: float, with_flat: bool) -> tuple[dict, list[Row]]
     first = as_json(make_frames(1, 2))[0]
     command = [str(ROOT / "benchmarks" / "reference_server.py"), "--savedmodel", f"{stem}_savedmodel"]
     ours = Server("ours", ["-m", "face_emotion.serve", "--host", "127.0.0.1"], free_port()).start(first, str(folder))
-    theirs = Server("reference", command, free_port()).start(first, str(folder))
+    theirs = None
+    if importlib.util.find_spec("mediapipe"):
+        theirs = Server("reference", command, free_port()).start(first, str(folder))
+    else:
+        print("Without the reference server: mediapipe is not installed (Python 3.10 to 3.12: make install).")
+    servers = [s for s in (ours, theirs) if s]
     try:
         rows = compare(ours, theirs, seconds)
-        start = {s.name: {"ready_s": s.ready_s, "memory_mb": s.memory_mb()} for s in (ours, theirs)}
+        start = {s.name: {"ready_s": s.ready_s, "memory_mb": s.memory_mb()} for s in servers}
         result = {"rows": [asdict(r) for r in rows], "cores": os.cpu_count(), "seconds": seconds, "start": start}
         if with_flat:
             result["flat"] = flat(ours, make_frames(1))
     finally:
-        ours.stop()
-        theirs.stop()
+        for server in servers:
+            server.stop()
     result["one_cpu_ms"] = next(r.cpu_ms for r in rows if r.load == Load(1, 1) and r.server == OURS_BINARY)
     return result | {"parts": parts(make_frames(1, 2)[0]), "runtimes": runtimes(stem)}, rows
+
+
+def against(clone: Path, folder: Path, seconds: float, rounds: int) -> str:
+    "This clone and another in turns: start-up, answers per second and CPU time, as a table of medians with ratios."
+    command, frames = ["-m", "face_emotion.serve", "--host", "127.0.0.1"], make_frames(1)
+    values: dict[tuple[str, str], list[float]] = {}
+    for k in range(rounds):
+        servers = [
+            Server("this", command, free_port()),
+            Server("other", command, free_port(), clone.resolve(), clone.resolve() / ".venv" / "bin" / "python"),
+        ]
+        for server in servers if k % 2 else servers[::-1]:
+            server.start(as_json(frames[:1])[0], str(folder))
+            values.setdefault(("command to first answer, s", server.name), []).append(server.ready_s)
+        try:
+            for load, server in [(Load(n, 1), s) for n in (1, 4) for s in (servers if k % 2 else servers[::-1])]:
+                row = measure(server, server.name, frames, load, seconds)
+                values.setdefault((f"{load}: answers/s", server.name), []).append(row.answers_per_s)
+                values.setdefault((f"{load}: CPU ms", server.name), []).append(row.cpu_ms)
+        finally:
+            for server in servers:
+                server.stop()
+    rows = []
+    for what in dict.fromkeys(name for name, _ in values):
+        this, other = (statistics.median(values[what, name]) for name in ("this", "other"))
+        rows.append((what, this, other, this / other))
+    return tabulate(rows, ("", "this", "other", "ratio"), tablefmt="github", floatfmt=".2f") + f"\n\nn={rounds}\n"
 
 
 def main() -> int:
@@ -414,7 +465,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("reports/bench"), help="folder for the report")
     parser.add_argument("--seconds", type=float, default=6.0, help="duration of each load")
     parser.add_argument("--flat", action="store_true", help="also 20,000 frames over 200 connections")
+    parser.add_argument("--against", type=Path, metavar="CLONE", help="only compare with another clone, in turns")
+    parser.add_argument("--rounds", type=int, default=5, help="with --against: how often (default: 5)")
     args = parser.parse_args()
+    if args.against:
+        with tempfile.TemporaryDirectory() as folder:
+            print(against(args.against, Path(folder), args.seconds, args.rounds))
+        return 0
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         result, rows = run(Path(folder), args.seconds, args.flat)

@@ -11,11 +11,15 @@ import json
 from pathlib import Path
 
 import cv2
-import mediapipe as mp
 import numpy as np
 import tensorflow as tf
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+try:
+    import mediapipe as mp
+except ImportError:
+    raise SystemExit("The reference server needs mediapipe 0.10.21: Python 3.10 to 3.12, make install.") from None
 
 
 class Recogniser:

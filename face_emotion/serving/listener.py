@@ -117,7 +117,7 @@ class Listener(socket.socket):
             get_logger("serve").warning("No file descriptor is left: new connections are closed.")
         self._close_spare()
         with contextlib.suppress(OSError):
-            os.close(self._accept()[0])
+            socket.close(self._accept()[0])
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
 
