@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'SPARE_COLORS', 'COLUMNS', 'SAVED_SUFFIXES', 'PREVIEW', 'FacePrediction', 'color_of', 'contrast', 'ink_on',
-           'number_of', 'draw', 'Result', 'optional']
+           'number_of', 'draw', 'Result']
 
 # %% ../../nbs/core/09_results.ipynb #3933e13c
 import base64
@@ -12,9 +12,8 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module, resources
+from importlib import resources
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -199,15 +198,6 @@ class Result(list):
         return write_atomically(path, encoded.tobytes(), fsync=False)
 
 # %% ../../nbs/core/09_results.ipynb #7f537843
-def optional(
-    package: str,  # name of a package that not every installation has
-    purpose: str,  # what needs it
-) -> ModuleType:
-    "The package, imported. Raises `ImportError` that says what to install."
-    require("train", package.partition(".")[0], user=purpose)
-    return import_module(package)
-
-
 @patch
 def to_dict(self: Result) -> dict[str, Any]:
     "The result as plain values, for JSON."
@@ -231,7 +221,9 @@ def rows(self: Result) -> list[dict[str, Any]]:
 @patch
 def to_df(self: Result) -> Any:  # pandas.DataFrame
     "A table with a row per face, with `COLUMNS` and a column per class. Needs pandas."
-    pandas = optional("pandas", "Result.to_df")
+    require("train", "pandas", user="Result.to_df")
+    import pandas
+
     return pandas.DataFrame(self.rows() if self else [], columns=[*COLUMNS, *self.class_names])
 
 # %% ../../nbs/core/09_results.ipynb #e8971b81
@@ -254,7 +246,7 @@ def _repr_html_(self: Result) -> str:
     picture = self.annotated()[..., ::-1]
     picture = cv2.resize(picture, None, fx=k, fy=k, interpolation=cv2.INTER_AREA) if k < 1 else picture
     jpeg = base64.b64encode(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 85))[1]).decode()
-    text = html.escape(repr(self)[1:-1])
+    text = html.escape(repr(self)[len("<Result ") : -1])
 
     names = "".join(f"<th>{html.escape(c)}</th>" for c in self.class_names)
     lines = []
@@ -273,10 +265,19 @@ def plot(
     ax: Any = None,  # matplotlib axes for the picture; default: a new figure, with the probabilities of the faces
 ) -> Any:  # the axes of the picture
     "Draw the annotated picture. Needs matplotlib."
-    plt = optional("matplotlib.pyplot", "Result.plot")
+    require("train", "matplotlib", user="Result.plot")
+    import matplotlib.pyplot as plt
+
     shown = self[:6] if ax is None else []
     if ax is None:
-        fig, axes = plt.subplots(1, 1 + len(shown), figsize=(4 + 1.6 * len(shown), 3), squeeze=False, layout="tight")
+        fig, axes = plt.subplots(
+            1,
+            1 + len(shown),
+            figsize=(4 + 1.6 * len(shown), 3),
+            squeeze=False,
+            layout="tight",
+            width_ratios=[3] + [1] * len(shown),
+        )
         ax = axes[0, 0]
         for i, (face, bars) in enumerate(zip(shown, axes[0, 1:])):
             colors = [np.array(color_of(c, self.class_names)) / 255 for c in self.class_names]
