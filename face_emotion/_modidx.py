@@ -1246,6 +1246,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                            'face_emotion.serving.card.model_facts': ( 'serving/card.html#model_facts',
                                                                                       'face_emotion/serving/card.py')},
             'face_emotion.serving.cli': { 'face_emotion.serving.cli.Command': ('serving/cli.html#command', 'face_emotion/serving/cli.py'),
+                                          'face_emotion.serving.cli._aligned': ('serving/cli.html#_aligned', 'face_emotion/serving/cli.py'),
                                           'face_emotion.serving.cli._as_text': ('serving/cli.html#_as_text', 'face_emotion/serving/cli.py'),
                                           'face_emotion.serving.cli._completion': ( 'serving/cli.html#_completion',
                                                                                     'face_emotion/serving/cli.py'),

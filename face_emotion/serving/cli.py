@@ -35,22 +35,23 @@ COMMANDS = {
     "preprocess": Command(
         "crop the faces of AIHub's photographs and write a manifest",
         "--source --out --label-rule --val-fraction --class-names --margin --size --quality --seed --workers --engine "
-        "--limit --dry-run --overwrite",
+        "--limit --dry-run --overwrite --test-fraction --test-source",
         extra="train",
     ),
     "train": Command(
         "train a model: first the head, then the backbone",
-        "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats",
+        "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats "
+        "--shares",
         extra="train",
     ),
     "evaluate": Command(
         "measure a model: accuracy, calibration, groups of people and mistakes",
-        "--model --data --out --limit --per-class --seed --update --no-update --card --json",
+        "--model --data --out --limit --per-class --rows --split --seed --update --no-update --card --json",
         extra="train",
     ),
     "robustness": Command(
         "measure a model under blur, low light, rotation and occlusion",
-        "--model --data --out --per-class --seed --card",
+        "--model --data --out --per-class --split --seed --card",
         extra="train",
     ),
     "predict": Command(
@@ -81,17 +82,24 @@ COMMANDS = {
 }
 
 # %% ../../nbs/serving/08_cli.ipynb #a50134ef
+def _aligned(prog: str) -> argparse.HelpFormatter:
+    "A help text with every command and its explanation on one line; argparse forgets the indentation of commands."
+    formatter = argparse.HelpFormatter(prog, max_help_position=18, width=100)
+    formatter._action_max_length = 4 + max(map(len, COMMANDS))
+    return formatter
+
+
 def _parser() -> argparse.ArgumentParser:
     "The parser of `face-emotion` itself, for its help, for wrong commands and for completion."
     parser = argparse.ArgumentParser(
         "face-emotion",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=16, width=100),
+        formatter_class=_aligned,
         description="Emotions on faces: from AIHub's photographs to a server that replies in real time.",
         epilog="`face-emotion COMMAND --help` explains a command. Exit codes: 0 success, 1 failure with a message that "
         "says why, 2 wrong usage or settings, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"face_emotion {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         subparser = commands.add_parser(name, help=command.help, add_help=False)
         if command.words:
@@ -210,7 +218,14 @@ def _run_module(name: str, argv: list[str]) -> int:
     except ModuleNotFoundError as e:
         problem = f"face-emotion {name} needs {e.name}, which is not installed."
         return _fail(str(e) if "Run:" in str(e) else f"{problem} Run: {install_command(COMMANDS[name].extra)}")
-    return module.main(argv)
+    try:
+        return module.main(argv)
+    except Exception as e:
+        if isinstance(e, OSError) and e.strerror:
+            return _fail(f"{e.filename or name}: {e.strerror}. Check the path, your permissions and the free space.")
+        if type(e).__module__.startswith("face_emotion"):  # our own errors say what to do
+            return _fail(str(e))
+        raise
 
 
 def main(argv: list[str] | None = None) -> int:
