@@ -5,6 +5,12 @@
 # %% auto #0
 __all__ = ['logger', 'grad_cam', 'plot_grad_cam', 'Views', 'measure', 'evaluate', 'main']
 
+# %% ../nbs/05_evaluate.ipynb #c8f2ec84
+if __name__ == "__main__" and "__file__" in globals():
+    from face_emotion.core.arguments import evaluate_parser
+
+    evaluate_parser().parse_args()  # --help and wrong options are answered before TensorFlow loads
+
 # %% ../nbs/05_evaluate.ipynb #80e72c0d
 import argparse
 import io
@@ -19,6 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, log_loss
 
+from .core.arguments import evaluate_parser
 from .core.artefact import Artefact, ModelError
 from .core.classifier import Classifier, apply_temperature
 from .core.files import write_atomically
@@ -28,6 +35,7 @@ from .data.batches import validation_arrays
 from .data.dataset import DataError, FaceData, at_most
 from .data.sources import load_data
 from .learning import metrics
+from .learning.device import device_advice, device_line
 from .learning.export import load_artefact
 from face_emotion.learning.report import (
     DPI,
@@ -232,38 +240,6 @@ def evaluate(
         _store(classifier, report)
     return report
 
-# %% ../nbs/05_evaluate.ipynb #1ce9d046
-def _parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("face-emotion evaluate", description=main.__doc__)
-    add = parser.add_argument
-    add(
-        "--model",
-        default="bundled",
-        metavar="PATH|bundled",
-        help="a model, or one of its files; the ending chooses the format (default: bundled)",
-    )
-    add("--data", required=True, metavar="DIR|MANIFEST|NPZ", help="labelled faces")
-    add(
-        "--split",
-        choices=("train", "validation", "test"),
-        help="which part to report on (default: test if there is one, else validation)",
-    )
-    add("--rows", metavar="CSV|NPY", help="only these faces: a list of names, or row numbers of unsplit data")
-    add("--out", default="reports", help="folder of the report (default: reports)")
-    add("--limit", type=int, metavar="N", help="at most N faces of data without splits, N/5 of each split")
-    add("--per-class", type=int, metavar="N", help="at most N faces of each class in each split")
-    add(
-        "--seed", type=int, default=0, help="seed of the intervals and of the faces that --per-class takes (default: 0)"
-    )
-    add(
-        "--update",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="store temperature and results with the model (default: yes, but no for the bundled one)",
-    )
-    add("--card", metavar="MD", help="put the table of confidence thresholds into this model card as well")
-    return parser.parse_args(argv)
-
 # %% ../nbs/05_evaluate.ipynb #1ce9d0b2
 def _run(args: argparse.Namespace) -> dict:
     check_card(args.card)
@@ -284,8 +260,11 @@ def _run(args: argparse.Namespace) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     "Measure a model on labelled faces and write a report with figures and a model card."
-    args = _parse_args(argv)
+    args = evaluate_parser().parse_args(argv)
     setup_logging()
+    for line in filter(None, (device_line(), device_advice())):
+        print(line, flush=True)
+        logger.info("%s", line)
     try:
         report = _run(args)
     except (ModelError, DataError) as e:

@@ -5,8 +5,13 @@
 # %% auto #0
 __all__ = ['logger', 'compile_for', 'Training', 'run_stage', 'class_shares', 'export_best', 'TrainingResult', 'train', 'main']
 
+# %% ../nbs/04_train.ipynb #db9d6514
+if __name__ == "__main__" and "__file__" in globals():
+    from face_emotion.core.arguments import train_parser
+
+    train_parser().parse_args()  # --help and wrong options are answered before TensorFlow loads
+
 # %% ../nbs/04_train.ipynb #2d3b0755
-import argparse
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from .augment import Mixer, make_augment
+from .core.arguments import train_parser
 from .core.artefact import Artefact, Metadata, ModelError
 from .core.config import Settings, TrainingSettings, get_settings, settings_or_exit
 from .core.files import write_atomically
@@ -26,12 +32,14 @@ from .core.package import documented
 from .data.batches import Batches, class_weights, to_tf, validation_tf
 from .data.dataset import DataError, FaceData, from_folders, stratified
 from .data.sources import load_data
+from .learning.batchnorm import refresher
 from .learning.checkpoint import Ending, NotFiniteError, RunFolder, SaveState, TrackBest, TrainingState
-from .learning.checkpoint import disk_full, ending_of, start_or_resume
-from .learning.device import mixed_precision, strategy_scope, xla_mode
-from .learning.export import FORMATS, save_artefact
-from .learning.progress import curves_png, progress_callback
-from .learning.schedule import Stage, TrainingError, WarmAdamW, plan_stages
+from .learning.checkpoint import disk_full, ending_of, set_random_state, start_or_resume
+from .learning.device import device_advice, device_line, mixed_precision, strategy_scope, xla_mode
+from .learning.export import FORMATS, parse_formats, save_artefact
+from .learning.progress import curves_png, progress_callback, tensorboard_callbacks
+from .learning.runlog import describe_faces, describe_stage, log_beginning
+from .learning.schedule import Stage, TrainingError, make_optimizer, plan_stages
 from .model import adjust_logits, build_model, freeze_for
 
 # %% ../nbs/04_train.ipynb #3e7afda2
@@ -41,22 +49,13 @@ logger = get_logger("train")
 def compile_for(
     model: keras.Model,  # from `build_model`, changed in place
     stage: Stage,  # decides which layers learn, and the peak learning rate
-    settings: Settings,  # weight decay, EMA, warm-up, schedule, label smoothing, FREEZE_BN_MODE
+    settings: Settings,  # what `make_optimizer` needs, LABEL_SMOOTHING, FREEZE_BN_MODE
     steps: int,  # batches per epoch
 ) -> keras.Model:  # the same model
     "Freeze layers for the stage, and compile with a fresh optimiser."
     freeze_for(model, stage.name, settings.freeze_bn_mode)
-    total = steps * stage.epochs
-    ema = {"use_ema": True, "ema_momentum": settings.ema_decay} if settings.ema_decay else {}
-    optimizer = WarmAdamW(
-        stage.rate,
-        weight_decay=settings.weight_decay,
-        warmup_steps=round(total * settings.warmup_ratio),
-        total_steps=total if settings.lr_schedule == "cosine" else 0,
-        **ema,
-    )
     model.compile(
-        optimizer,
+        make_optimizer(model, stage.rate, settings, steps * stage.epochs),
         keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=xla_mode(),
@@ -94,18 +93,28 @@ class Training:
         return validation_tf(self.data["validation"], s.img_size, s.batch_size, steps)
 
 # %% ../nbs/04_train.ipynb #63d89114
-def _callbacks(training: Training, stage: Stage, steps: int, validation, progress) -> list[keras.callbacks.Callback]:
+def _callbacks(model, training: Training, stage: Stage, steps: int, progress) -> list[keras.callbacks.Callback]:
     s, folder, state, ema = training.settings, training.folder, training.state, training.settings.ema_decay > 0
     watched = [keras.callbacks.EarlyStopping("val_best", patience=s.early_stopping_patience, mode="min")]
     if s.lr_schedule == "plateau":
         factor, patience = s.reduce_lr_factor, s.reduce_lr_patience
         watched += [keras.callbacks.ReduceLROnPlateau("val_loss", factor, patience, mode="min", min_delta=1e-4)]
-    try:
-        tensorboard = [keras.callbacks.TensorBoard(str(folder.path / "tensorboard" / stage.name))]
-    except ImportError:
-        tensorboard = []
-    first, last = TrackBest(folder, state, stage, validation, ema), SaveState(folder, state, stage, steps, watched)
+    refresh = refresher(model, training.data["train"], s.img_size, s.batch_size, s.seed)
+    first = TrackBest(folder, state, stage, training.validation(), ema, refresh)
+    last = SaveState(folder, state, stage, steps, watched)
+    tensorboard = tensorboard_callbacks(folder.path / "tensorboard" / stage.name)
     return [first, *watched, *tensorboard, last, progress, *training.callbacks]
+
+
+def _start(model: keras.Model, training: Training) -> None:
+    "The weights, the optimiser and the random generators that a stage begins or goes on with."
+    folder, state = training.folder, training.state
+    if state.epoch:
+        model.load_weights(folder.path / state.weights)
+    elif state.best:
+        model.set_weights(folder.best_weights(state))
+    if state.generators:
+        set_random_state(model, state.generators)
 
 
 def run_stage(
@@ -114,14 +123,11 @@ def run_stage(
     training: Training,  # its state is changed after each epoch
 ) -> None:
     "Train one stage to its end, from its beginning or from where it was interrupted."
-    settings, folder, state = training.settings, training.folder, training.state
-    batches, validation = training.batches(stage), training.validation()
+    settings, state, batches = training.settings, training.state, training.batches(stage)
     steps = stage.steps or batches.steps
     compile_for(model, stage, settings, steps)
-    if state.epoch:
-        model.load_weights(folder.path / state.weights)
-    elif state.best:
-        model.set_weights(folder.best_weights(state))
+    _start(model, training)
+    logger.info("%s", describe_stage(model, stage, steps, state.epoch))
 
     progress = progress_callback(state, stage, steps, settings.ema_decay > 0)
     try:
@@ -130,8 +136,7 @@ def run_stage(
             initial_epoch=state.epoch,
             epochs=stage.epochs,
             steps_per_epoch=steps,
-            validation_data=validation,
-            callbacks=_callbacks(training, stage, steps, validation, progress),
+            callbacks=_callbacks(model, training, stage, steps, progress),
             verbose=0,
             shuffle=False,
         )
@@ -257,12 +262,12 @@ def train(
     settings: Settings | None = None,  # None: those of the environment
     weights: str | Path | None = "imagenet",  # where the network starts, as for `build_model`
     resume: bool = False,  # continue the training in `out`
-    formats: tuple[str, ...] = FORMATS,  # endings of the artefact's files
+    formats: Sequence[str] = FORMATS,  # endings of the artefact's files
     devices: list[str] | None = None,  # as for `strategy_scope`
     callbacks: Sequence[keras.callbacks.Callback] = (),  # your own, called after those of this module
 ) -> TrainingResult:
     "Train in stages and write the artefact. Raises `TrainingError`, `ModelError` or `DataError` when it cannot start."
-    settings = settings or get_settings()
+    settings, formats = settings or get_settings(), parse_formats(formats)
     if lacking := {"train", "validation"} - set(data):
         raise TrainingError(f"There is no {' and no '.join(sorted(lacking))} data.")
     stages = plan_stages(settings)
@@ -270,6 +275,7 @@ def train(
     state = start_or_resume(folder, _run_of(settings, data, weights), resume)
     training = Training(data, settings, folder, state, formats, callbacks)
     make_augment(settings.augment)  # unknown names are an error now, not after the model is built
+    log_beginning(settings, data, folder.stem.parent, weights, len(state.history))
     keras.utils.set_random_seed(settings.seed)
 
     ending = Ending()
@@ -284,33 +290,11 @@ def train(
                 state.finished = True
     except (KeyboardInterrupt, NotFiniteError, OSError) as e:
         ending = ending_of(e, folder)
-    return _finish(training, ending)
+    result = _finish(training, ending)
+    logger.info("training %s. %s", result.status, result.message)
+    return result
 
 # %% ../nbs/04_train.ipynb #9c9a2fec
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "face-emotion train",
-        description="Train an emotion classifier in stages and write its artefact. "
-        "All other settings come from the environment and .env; `python -m face_emotion.config` lists them.",
-    )
-    add = parser.add_argument
-    labelled = "labelled faces, one or several (default: DATA_DIR_TRAIN and DATA_DIR_VAL)"
-    add("--data", metavar="DIR|MANIFEST|NPZ", nargs="+", help=labelled)
-    shares = "of each --data in their order: the part of its training faces that an epoch sees (default: 1)"
-    add("--shares", metavar="SHARE,SHARE,...", type=lambda s: [float(x) for x in s.split(",")], help=shares)
-    add("--out", default="models", help="folder of the artefact (default: models)")
-    start = "imagenet|bundled|none|PATH"
-    add("--weights", default="imagenet", metavar=start, help="where the network starts (default: imagenet)")
-    add("--epochs-head", type=int, help="epochs with the backbone frozen (default: EPOCHS_HEAD)")
-    add("--epochs-finetune", type=int, help="epochs with the backbone unfrozen in stages (default: EPOCHS_FINETUNE)")
-    add("--img-size", type=int, help="side of the input in pixels (default: IMG_SIZE)")
-    add("--batch-size", type=int, help="faces per batch (default: BATCH_SIZE)")
-    add("--limit", type=int, help="train on at most this many faces (default: all)")
-    add("--resume", action="store_true", help="continue the training in --out")
-    add("--formats", default=",".join(FORMATS), help="endings of the files to write, with commas (default: all)")
-    return parser
-
-
 def _load(
     paths: list[str] | None, limit: int | None, settings: Settings, shares: list[float] | None = None
 ) -> dict[str, FaceData]:
@@ -339,27 +323,25 @@ def _by_file(result: TrainingResult) -> dict[str, dict]:
 
 def main(argv: list[str] | None = None) -> int:
     "Train from the command line. Exit code 0 when finished, 130 after Ctrl-C, 1 otherwise, 2 for wrong settings."
-    args = _parser().parse_args(argv)
+    args = train_parser().parse_args(argv)
     names = ("epochs_head", "epochs_finetune", "img_size", "batch_size")
     settings = settings_or_exit(**{name: getattr(args, name) for name in names})
     setup_logging()
     previous = signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
+        formats = parse_formats(args.formats)
+        print(device_line(settings), *filter(None, [device_advice()]), sep="\n", flush=True)
         data = _load(args.data, args.limit, settings, args.shares)
-        for split, faces in data.items():
-            counts = ", ".join(f"{c} {n:g}" for c, n in faces.describe()["class_sums"].items())
-            print(f"{split}: {len(faces)} faces, {counts}", flush=True)
-            for name, part in faces.describe().get("files", {}).items():
-                print(f"  {name}: {part['n']} faces, share {part['share']:g}", flush=True)
-        result = train(data, args.out, settings, args.weights, args.resume, tuple(args.formats.split(",")))
+        print(*(describe_faces(split, faces) for split, faces in data.items()), sep="\n", flush=True)
+        result = train(data, args.out, settings, args.weights, args.resume, formats)
     except (TrainingError, ModelError, DataError, ValueError) as e:
+        logger.error("%s", e)
         print(e, file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
     for name, part in _by_file(result).items():
         print(f"validation, {name}: accuracy {part['accuracy']:.4f}, macro-F1 {part['macro_f1']:.4f}, n={part['n']}")
-    logger.info("%s", result.message)
     print(result.message, file=sys.stdout if result.status == "finished" else sys.stderr)
     return {"finished": 0, "interrupted": 130}.get(result.status, 1)
 

@@ -103,6 +103,9 @@ class TrainingSettings(BaseSettings):
         le=3,
         description="where fine-tuning starts: 1 trains the last half of the backbone, 2 75%, 3 all of it",
     )
+    clip_norm: float = _Expert(
+        1.0, ge=0, description="largest length of the gradient of all weights together, 0 turns clipping off"
+    )
     bn_momentum: float = _Expert(0.99, ge=0, lt=1, description="momentum of the BatchNormalization layers that train")
     mixed_precision: Literal["auto", "on", "off"] = _Expert(
         "auto", description="train in half precision; auto turns it on with a GPU"

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
+from ..core.arguments import PARSERS
 from ..core.package import install_command
 
 # %% ../../nbs/serving/08_cli.ipynb #73fa428e
@@ -213,6 +214,8 @@ def _completion(argv: list[str]) -> int:
 # %% ../../nbs/serving/08_cli.ipynb #c5bce2fa
 def _run_module(name: str, argv: list[str]) -> int:
     "Call the `main` of `face_emotion.NAME`."
+    if name in PARSERS:
+        PARSERS[name]().parse_args(argv)  # --help and wrong options are answered before TensorFlow loads
     try:
         module = importlib.import_module(f"face_emotion.{name}")
     except ModuleNotFoundError as e:
