@@ -66,6 +66,8 @@ def _run_one(source: Source, output: str | Path | None, predictor: Predictor | N
     for _ in predict_sources(run, [source], folder / f"{source.path.stem}{RESULT_ENDING}.csv"):
         pass  # the run writes them
     get_logger(__name__).info("%s: faces %d", source, run.counts["faces"])
+    if not run.counts["faces"]:
+        print(f"{source}: no face found", file=sys.stderr)
     return run.files
 
 # %% ../nbs/06_predict.ipynb #86504734
