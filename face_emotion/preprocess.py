@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
@@ -34,12 +34,13 @@ from .core.image import ImageError, Photo, decode_scale
 from .core.log import get_logger, setup_logging
 from .core.package import documented
 from .data.aihub import Box
-from .data.audit import Summary, perceptual_hash, write_near_duplicates
+from .data.audit import CropHashes, Summary, perceptual_hash, write_near_duplicates
 from .data.engines import BATCH, run_local, run_ray
-from .data.manifest import Journal, Options, PreprocessError, write_manifest
+from .data.manifest import Journal, JournalEntry, Options, PreprocessError, write_manifest
 from face_emotion.data.plan import (
     CropFolder,
     FinishedCrop,
+    PendingPhoto,
     Plan,
     PlannedCrop,
     clear,
@@ -48,6 +49,7 @@ from face_emotion.data.plan import (
     planned_crop,
     planned_row,
 )
+from .data.rerun import finished_before, inputs_digest, note_finished
 
 _all_ = ["Options", "PreprocessError", "Summary"]
 logger = get_logger(__name__)
@@ -176,11 +178,17 @@ def preprocess(
     with folder_lock(folder.state):
         if overwrite:
             clear(folder)
+        inputs = inputs_digest(sources, folder)
+        if summary := finished_before(folder, inputs):
+            return summary
         folder.check_options()
         folder.save_options()
         shutil.rmtree(folder.parts, ignore_errors=True)
         folder.parts.mkdir()
-        return _run(sources, folder, run, _cores() if workers is None else workers, limit, progress)
+        summary, plan = _run(sources, folder, run, _cores() if workers is None else workers, limit, progress)
+        if not summary.left:
+            note_finished(folder, inputs, plan.tried, summary)
+        return summary
 
 
 def _cores() -> int:
@@ -189,38 +197,49 @@ def _cores() -> int:
 # %% ../nbs/01_preprocess.ipynb #eca6aef6
 def _run(
     sources: list[Path], folder: CropFolder, engine: Callable, workers: int, limit: int | None, progress: bool
-) -> Summary:
+) -> tuple[Summary, Plan]:
     "Plan, crop, and write down what happened, whatever stops the work in between."
     journal = folder.journal()
     plan = make_plan(sources, folder, journal)
     _log_problems(plan)
     known = folder.read_split()
-    plan.assign(journal, known)
+    plan.assign(known)
     if plan.split != known:
         folder.save_split(plan.split)
 
-    keys = list(plan.pending)[:limit]
-    left = len(plan.pending) - len(keys)
+    total = len(plan.pending) if limit is None else min(limit, len(plan.pending))
+    left = len(plan.pending) - total
     summary = Summary(str(folder.path), class_names=folder.options.class_names, kept=plan.done, left=left)
-    make = partial(Cropper, CropFolder(folder.path.absolute(), folder.options))
-    workers = min(workers, -(-len(keys) // BATCH))
-    start = time.perf_counter()
+    crops, start = CropHashes(), time.perf_counter()
     try:
         folder.record(journal, plan.failed)
-        batches = engine((planned_crop(plan, key) for key in keys), make, workers) if keys else ()
-        with tqdm(total=len(keys), unit="photo", disable=not progress, file=sys.stderr) as bar:
-            for batch in batches:
-                folder.record(journal, [finished_entry(plan, finished) for finished in batch])
-                summary.new += len(batch)
+        with tqdm(total=total, unit="photo", disable=not progress, file=sys.stderr) as bar:
+            for entries in _crop(plan, folder, engine, workers, total):
+                folder.record(journal, entries)
+                summary.new += len(entries)
                 summary.seconds = time.perf_counter() - start
-                bar.update(len(batch))
+                bar.update(len(entries))
     finally:
-        write_manifest(folder.path, summary.count(entry.row for entry in journal), folder.options)
+        write_manifest(folder.path, summary.count(crops.note(journal)), folder.options)
         journal.close()
-    summary.near_duplicates = write_near_duplicates(folder.path / "near_duplicates.csv", journal)
+    summary.near_duplicates = write_near_duplicates(folder.path / "near_duplicates.csv", crops, journal)
     done = (summary.new, summary.kept, summary.left, summary.by_reason)
     logger.info("%d photographs cropped, %d records done before, %d left; %s", *done)
-    return summary
+    return summary, plan
+
+
+def _crop(plan: Plan, folder: CropFolder, engine: Callable, workers: int, total: int) -> Iterator[list[JournalEntry]]:
+    "Have an engine crop the first pending photographs, and say what became of each."
+    in_flight: dict[str, PendingPhoto] = {}
+
+    def hand_out() -> Iterator[PlannedCrop]:
+        for pending in islice(plan.pending, total):
+            in_flight[pending.key] = pending
+            yield planned_crop(plan, pending)
+
+    make = partial(Cropper, CropFolder(folder.path.absolute(), folder.options))
+    for batch in engine(hand_out(), make, min(workers, -(-total // BATCH))) if total else ():
+        yield [finished_entry(plan, in_flight.pop(finished.key), finished) for finished in batch]
 
 
 def _log_problems(plan: Plan) -> None:
@@ -237,12 +256,12 @@ def _dry_run(sources: list[Path], folder: CropFolder, overwrite: bool) -> Summar
         folder.check_options()
     journal = Journal(folder.state / "none") if overwrite else folder.journal()
     plan = make_plan(sources, folder, journal)
-    plan.assign(journal, {} if overwrite else folder.read_split())
-    planned = plan.pending.keys() | {entry.key for entry in plan.failed}
+    plan.assign({} if overwrite else folder.read_split())
+    planned = {item.key for item in chain(plan.failed, plan.pending)} if len(journal) else set()
     rows = chain(
         (entry.row for entry in journal if entry.key not in planned),
         (entry.row for entry in plan.failed),
-        (planned_row(plan, key) for key in plan.pending),
+        (planned_row(plan, pending) for pending in plan.pending),
     )
     classes = folder.options.class_names
     summary = Summary(str(folder.path), class_names=classes, kept=plan.done, left=len(plan.pending), dry=True)

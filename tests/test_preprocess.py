@@ -8,19 +8,23 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import unicodedata
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import cv2
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
 
+from face_emotion.data.defects import Person, draw_entry
 from face_emotion.data.engines import run_local
-from face_emotion.data.plan import CropFolder, FinishedCrop, PlannedCrop
+from face_emotion.data.plan import CropFolder, FinishedCrop, PlannedCrop, make_plan
 from face_emotion.data.sample import SMALL_SIZES, Sample, make_sample
 from face_emotion.data.sources import load_data
 from face_emotion.preprocess import Cropper, Options, PreprocessError, preprocess
@@ -377,6 +381,65 @@ def test_a_crop_that_lost_its_label_goes(tmp_path):
     assert 0 < second.new <= len(entries) and second.by_reason["ok"] >= first.by_reason["ok"]
     m = pd.read_parquet(out / "manifest.parquet")
     assert {p for p in content(out) if p.endswith(".jpg")} == set(m[m.status == "ok"].crop)
+
+
+def write_label_set(folder: Path, records: int) -> Path:
+    """Label files with records of 40 photographs a person, and empty photographs, which planning does not open."""
+    rng, entries = np.random.default_rng(0), []
+    folder.mkdir()
+    for i in range(records):
+        person = Person(f"{i // 40:040x}", "남", 20)
+        entries.append(draw_entry(rng, i, person, "happy", "상업시설/점포/시장", (100.0, 100.0, 300.0, 300.0)))
+        (folder / entries[-1]["filename"]).touch()
+    for k in range(4):
+        (folder / f"img_emotion_training_data({k}).json").write_text(json.dumps(entries[k::4], ensure_ascii=False))
+    return folder
+
+
+def planned_bytes(source: Path) -> int:
+    """The most memory that planning takes."""
+    folder = CropFolder(source.parent / f"{source.name}_crops", Options())
+    tracemalloc.start()
+    try:
+        plan = make_plan([source], folder, folder.journal())
+        assert len(plan.pending) > 1000
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_plan_takes_little_memory_per_record(tmp_path):
+    """350,000 records must fit into 0.7 GB with everything else; 0.1.0 took three kilobytes a record to plan."""
+    few, many = (planned_bytes(write_label_set(tmp_path / str(n), n)) for n in (2001, 4001))
+    assert (many - few) / 2000 < 1500
+
+
+def test_a_second_run_plans_nothing_and_a_changed_one_does(tmp_path):
+    own = make_sample(tmp_path / "own", 60, sizes=SMALL_SIZES, scenes=4)
+    out = tmp_path / "crops"
+    first = preprocess(own.folder, out, workers=0, progress=False)
+    before = content(out)
+    with mock.patch("face_emotion.preprocess.make_plan", side_effect=AssertionError("it plans")):
+        second = preprocess(own.folder, out, workers=0, progress=False)
+    assert (second.new, second.kept, second.by_reason) == (0, first.records, first.by_reason)
+    assert content(out) == before and "Nothing to do" in str(second)
+    lost = next((out / "train").rglob("*.jpg"))
+    lost.unlink()
+    (out / "manifest.csv").unlink()
+    third = preprocess(own.folder, out, workers=0, progress=False)
+    assert (third.new, third.by_reason) == (1, first.by_reason) and content(out) == before
+
+
+def test_a_label_file_that_is_cut_off_keeps_what_came_before(tmp_path):
+    own = make_sample(tmp_path / "own", 40, defects=0, sizes=SMALL_SIZES, scenes=4)
+    labels = max(own.folder.rglob("*.json"), key=lambda p: p.stat().st_size)
+    whole = labels.read_bytes()
+    labels.write_bytes(whole[: len(whole) * 9 // 10])
+    cut_off = preprocess(own.folder, tmp_path / "crops", workers=0, progress=False)
+    assert cut_off.by_reason["failed label file unreadable"] == 1 and 1 < cut_off.records <= len(own.truths)
+    labels.write_bytes(whole)
+    mended = preprocess(own.folder, tmp_path / "crops", workers=0, progress=False)
+    assert mended.by_reason["ok"] == sum(t.status == "ok" for t in own.truths)
 
 
 def test_neither_tensorflow_nor_pandas_is_loaded_by_a_worker():

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['EMOTIONS', 'VOTERS', 'Box', 'PHOTO_ENDINGS', 'normalize_name', 'NameParts', 'parse_name', 'LabelFileError',
            'read_label_file', 'Record', 'to_record', 'median_box', 'LabelError', 'check_rule', 'resolve_label',
-           'soft_label', 'name_key', 'find_files', 'archive_kind', 'read_records', 'digest']
+           'soft_label', 'name_key', 'PhotoPaths', 'walk_sources', 'find_files', 'archive_kind', 'read_records',
+           'digest']
 
 # %% ../../nbs/data/00_aihub.ipynb #0bf16c94
+import codecs
 import hashlib
-import json
 import math
 import os
 import re
@@ -24,6 +25,7 @@ from pathlib import Path
 from statistics import median
 
 from ..core.config import LABELS_KO
+from ..core.files import json_list
 
 # %% ../../nbs/data/00_aihub.ipynb #a242079b
 def normalize_name(
@@ -81,31 +83,35 @@ def _iso_time(digits: str) -> str:
 
 # %% ../../nbs/data/00_aihub.ipynb #b13439ad
 class LabelFileError(ValueError):
-    "A label file that cannot be read at all."
+    "A label file that cannot be read, or not to its end."
 
 
 def read_label_file(
     path: str | Path,  # a JSON file in UTF-8, UTF-8 with a byte order mark, CP949 or EUC-KR
-) -> list:  # one entry per photograph, as it is in the file
-    "The list in a label file. Raises `LabelFileError`."
+) -> Iterator[object]:  # one entry per photograph, as it is in the file
+    "The entries of a label file. Raises `LabelFileError` where it cannot be read any further."
+    read = 0
     try:
-        data = Path(path).read_bytes()
-        entries = json.loads(data.decode("utf-8-sig" if _is_utf8(data) else "cp949"))
+        with open(path, encoding=_encoding(path), newline="") as f:
+            for entry in json_list(f):
+                yield entry
+                read += 1
     except UnicodeDecodeError:
         raise LabelFileError("neither UTF-8 nor CP949; unpack the archive again") from None
     except (OSError, ValueError) as e:
-        raise LabelFileError(f"not valid JSON: {e}; unpack the archive again") from None
-    if not isinstance(entries, list):
-        raise LabelFileError(f"holds a {type(entries).__name__}, but a list of records was expected")
-    return entries
+        raise LabelFileError(f"not valid JSON after {read:,} records: {e}; unpack the archive again") from None
 
 
-def _is_utf8(data: bytes) -> bool:
+def _encoding(path: str | Path) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        data.decode("utf-8")
-        return True
+        with open(path, "rb") as f:
+            while piece := f.read(1 << 20):
+                decoder.decode(piece)
+        decoder.decode(b"", final=True)
+        return "utf-8-sig"
     except UnicodeDecodeError:
-        return False
+        return "cp949"
 
 # %% ../../nbs/data/00_aihub.ipynb #5ce690c3
 VOTERS = ("uploader", "A", "B", "C")
@@ -248,21 +254,59 @@ def name_key(
     return re.sub(r"[&/_\s]+", "_", stem if ending in PHOTO_ENDINGS else name)
 
 
-def find_files(
+class PhotoPaths:
+    "Paths of photographs by the names that label files give them. Of the same name, the first path counts."
+
+    def __init__(self):
+        self._folders, self._names = [], {}
+
+    def add(
+        self,
+        folder: str,
+        name: str,  # of a file in it
+    ) -> None:
+        "Remember a photograph."
+        if not self._folders or self._folders[-1] != folder:
+            self._folders.append(folder)
+        packed = len(self._folders).to_bytes(4, "big") + os.fsencode(name)
+        self._names.setdefault(_number(name_key(name)), packed)
+
+    def get(
+        self,
+        filename: str,  # as in a label file
+    ) -> str | None:  # its path
+        "Where a photograph is, None for an unknown one."
+        packed = self._names.get(_number(name_key(filename)))
+        return packed and os.path.join(self._folders[int.from_bytes(packed[:4], "big") - 1], os.fsdecode(packed[4:]))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def walk_sources(
     sources: list[Path],  # folders
     skip: Path | None = None,  # a folder to leave out: the one with the crops
-) -> tuple[list[Path], dict[str, str]]:  # label files in a fixed order; paths of photographs by `name_key`
-    "All label files and photographs below some folders. Of photographs with the same name, the first path counts."
-    labels, photos = [], {}
+) -> Iterator[tuple[str, list[str]]]:  # a folder and the names of its files, in a fixed order
+    "All folders below some folders, with their files that are not hidden."
     for source in sources:
         for folder, subfolders, files in os.walk(source):
             subfolders[:] = sorted(f for f in subfolders if skip is None or not _same(Path(folder, f), skip))
-            for name in sorted(f for f in files if not f.startswith(".")):
-                ending = os.path.splitext(name)[1].casefold()
-                if ending == ".json":
-                    labels.append(Path(folder, name))
-                elif ending in PHOTO_ENDINGS:
-                    photos.setdefault(name_key(name), os.path.join(folder, name))
+            yield folder, sorted(f for f in files if not f.startswith("."))
+
+
+def find_files(
+    sources: list[Path],  # folders
+    skip: Path | None = None,  # a folder to leave out: the one with the crops
+) -> tuple[list[Path], PhotoPaths]:  # label files in a fixed order, and the photographs
+    "All label files and photographs below some folders."
+    labels, photos = [], PhotoPaths()
+    for folder, names in walk_sources(sources, skip):
+        for name in names:
+            ending = os.path.splitext(name)[1].casefold()
+            if ending == ".json":
+                labels.append(Path(folder, name))
+            elif ending in PHOTO_ENDINGS:
+                photos.add(folder, name)
     return sorted(set(labels), key=lambda p: (normalize_name(p.name), str(p))), photos
 
 
@@ -284,15 +328,13 @@ def archive_kind(
 def read_records(
     path: Path,  # a label file
 ) -> Iterator[Record]:
-    "The records of a label file in order. A file that cannot be read gives a single record that says so."
+    "The records of a label file in order. Where it cannot be read any further, a last record says so."
     name = normalize_name(path.name)
     try:
-        entries = read_label_file(path)
+        for i, entry in enumerate(read_label_file(path)):
+            yield to_record(entry, name, i)
     except LabelFileError as e:
         yield Record(name, -1, problem=f"label file unreadable: {e}")
-        return
-    for i, entry in enumerate(entries):
-        yield to_record(entry, name, i)
 
 
 def digest(
@@ -300,3 +342,7 @@ def digest(
 ) -> str:  # 16 hexadecimal digits
     "A short fingerprint of a text, the same on every machine."
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _number(text: str) -> int:
+    return int(digest(text), 16)

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'NOT_ASKED', 'PreprocessError', 'Options', 'ManifestRow', 'columns', 'status_of', 'label_or_reason',
-           'make_row', 'JournalEntry', 'fingerprint', 'KnownRecord', 'Journal', 'write_manifest']
+           'make_row', 'JournalEntry', 'fingerprint', 'Journal', 'write_manifest']
 
 # %% ../../nbs/data/05_manifest.ipynb #c153bcaf
 import csv
 import json
 import os
-import sys
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -194,21 +194,6 @@ def fingerprint(
     return digest(repr((r.filename, r.gender, r.age, r.place, r.votes, r.boxes, r.problem)))
 
 # %% ../../nbs/data/05_manifest.ipynb #bb817c97
-@dataclass(frozen=True, slots=True)
-class KnownRecord:
-    "What is kept in memory of a journal entry."
-
-    offset: int  # of its line in the journal, bytes
-    label_file: str
-    index: int
-    fingerprint: str
-    status: str
-    reason: str
-    crop: str | None
-    photo_stat: str | None
-    crop_bytes: int | None
-
-
 class Journal:
     "The rows so far, in a file that is only appended to. Raises `PreprocessError` for a damaged file."
 
@@ -216,9 +201,15 @@ class Journal:
         self,
         path: Path,  # made with the first entry
     ):
-        self.path, self.known, self.end, self._file = path, {}, 0, None
+        self.path, self.end, self._file = path, 0, None
+        self._line = {}  # key: number of the latest line
+        self._offset, self._label_file, self._index = array("Q"), array("L"), array("q")  # of each line
+        self._label_files = {}  # name: number
         if path.exists():
             self._load()
+
+    def __len__(self) -> int:
+        return len(self._line)
 
     def _load(self) -> None:
         with open(self.path, "rb") as f:
@@ -232,12 +223,10 @@ class Journal:
                         raise PreprocessError(f"{where} Restore the file, or start again with --overwrite.") from None
 
     def _remember(self, entry: JournalEntry, length: int) -> None:
-        e, row = entry, entry.row
-        file, status, reason = sys.intern(e.label_file), sys.intern(row.status), sys.intern(row.reason)
-        known = KnownRecord(
-            self.end, file, e.index, e.fingerprint, status, reason, row.crop, e.photo_stat, e.crop_bytes
-        )
-        self.known[e.key] = known
+        self._line[entry.key] = len(self._offset)
+        self._offset.append(self.end)
+        self._label_file.append(self._label_files.setdefault(entry.label_file, len(self._label_files)))
+        self._index.append(entry.index)
         self.end += length
 
     def append(
@@ -258,14 +247,29 @@ class Journal:
         for entry, line in zip(entries, lines):
             self._remember(entry, len(line))
 
-    def __iter__(self) -> Iterator[JournalEntry]:
-        "The latest entry of each record, in the order of the label files."
-        if not self.known:
+    def read(
+        self,
+        keys: Iterable[str],  # of records
+    ) -> Iterator[JournalEntry | None]:
+        "The latest entry of each record, None for one that the journal doesn't have."
+        if not self._line:
+            yield from (None for _ in keys)
             return
         with open(self.path, "rb") as f:
-            for _, known in sorted(self.known.items(), key=lambda kv: (kv[1].label_file, kv[1].index, kv[0])):
-                f.seek(known.offset)
-                yield JournalEntry.from_json(f.readline())
+            for key in keys:
+                if (line := self._line.get(key)) is not None:
+                    f.seek(self._offset[line])
+                yield None if line is None else JournalEntry.from_json(f.readline())
+
+    def __iter__(self) -> Iterator[JournalEntry]:
+        "The latest entry of each record, in the order of the label files."
+        order = {number: i for i, (_, number) in enumerate(sorted(self._label_files.items()))}
+
+        def place(key: str) -> tuple:
+            line = self._line[key]
+            return order[self._label_file[line]], self._index[line], key
+
+        return self.read(sorted(self._line, key=place))
 
     def close(self) -> None:
         "Wait until the disk has everything."
