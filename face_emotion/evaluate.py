@@ -15,6 +15,7 @@ if __name__ == "__main__" and "__file__" in globals():
 import argparse
 import io
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -32,11 +33,12 @@ from .core.files import write_atomically
 from .core.log import get_logger, setup_logging
 from .core.package import documented
 from .data.batches import validation_arrays
-from .data.dataset import DataError, FaceData, at_most
+from .data.dataset import DataError, FaceData, at_most, reframe
 from .data.sources import load_data
 from .learning import metrics
 from .learning.device import device_advice, device_line
 from .learning.export import load_artefact
+from .learning.page import html_report
 from face_emotion.learning.report import (
     DPI,
     caption,
@@ -81,7 +83,7 @@ def plot_grad_cam(
 ) -> Figure:
     "Each face with its most probable class, and beside it the places that add to this class."
     rows = -(-len(images) // 2)
-    fig = new_figure("Where the model looks", caption, 1.9 * rows + 0.6)
+    fig = new_figure("Where the model looks", caption, 1.55 * rows + 0.7)
     pairs = fig.subplots(rows, 4, squeeze=False).reshape(-1, 2)
 
     for image, p, (left, right) in zip(images, classifier(images), pairs):
@@ -131,6 +133,7 @@ def _origin(classifier: Classifier, faces: FaceData, split: str, seed: int) -> d
     meta, described = classifier.metadata, faces.describe()
     warning = chosen_on(split, described, meta)
     soft = bool((faces.targets.max(1) < 0.999).any())
+    stored = faces.sources[0].framing if faces.sources else faces.framing
     return {
         **({"warning": warning} if warning else {}),
         "model": classifier.artefact.stem.name,
@@ -141,7 +144,7 @@ def _origin(classifier: Classifier, faces: FaceData, split: str, seed: int) -> d
         "split": split,
         "n": len(faces),
         "seed": seed,
-        "framing": {"model": meta.framing.model_dump(), "data": faces.framing.model_dump()},
+        "framing": {"model": meta.framing.model_dump(), "data": stored.model_dump()},
     }
 
 # %% ../nbs/05_evaluate.ipynb #59aa28b2
@@ -227,13 +230,17 @@ def evaluate(
     seed: int = 0,  # seed of the intervals
     split: str | None = None,  # which split to report on; None: test, or else validation, or else what there is
     progress: bool = False,  # show progress bars
+    commands: list[str] = (),  # for the page: what was run
 ) -> dict:  # the report
-    "Measure a model and write report.json, model_card.md and the figures. Raises `ModelError` or `DataError`."
+    "Measure a model; write report.html, report.json, model_card.md and figures. Raises `ModelError` or `DataError`."
     classifier, out = load_artefact(model), Path(out)
+    data = {name: reframe(faces, classifier.metadata.framing) for name, faces in data.items()}
     report, views = measure(classifier, data, seed, split, progress)
 
-    for name, picture in _figures(classifier, data[report["split"]], report, views).items():
+    figures = _figures(classifier, data[report["split"]], report, views)
+    for name, picture in figures.items():
         write_atomically(out / f"{name}.png", picture)
+    write_atomically(out / "report.html", html_report(report, classifier.metadata, figures, commands))
     write_atomically(out / "report.json", _json(report))
     write_atomically(out / "model_card.md", model_card(report, classifier.metadata))
     if update:
@@ -241,6 +248,16 @@ def evaluate(
     return report
 
 # %% ../nbs/05_evaluate.ipynb #1ce9d0b2
+def _commands(args: argparse.Namespace) -> list[str]:
+    "Commands that make this report again, and measure the same model on bad pictures."
+    used = {name: value for name, value in vars(args).items() if value not in (None, "bundled")}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in used.items() if name != "update"]
+    if args.update is not None:
+        options.append("--update" if args.update else "--no-update")
+    same = [option for option in options if option.startswith(("--model", "--data", "--split", "--out"))]
+    return [shlex.join(["face-emotion", "evaluate", *options]), shlex.join(["face-emotion", "robustness", *same])]
+
+
 def _run(args: argparse.Namespace) -> dict:
     check_card(args.card)
     classes = tuple(Artefact(args.model).metadata.class_names)
@@ -251,7 +268,8 @@ def _run(args: argparse.Namespace) -> dict:
         data = {split: faces.take(at_most(faces, args.per_class, args.seed)) for split, faces in data.items()}
 
     update = args.model != "bundled" if args.update is None else args.update
-    report = evaluate(args.model, data, args.out, update, args.seed, args.split, progress=True)
+    commands = _commands(args)
+    report = evaluate(args.model, data, args.out, update, args.seed, args.split, progress=True, commands=commands)
     if args.card:
         name = part_name("coverage", report["data"]["source"], report["split"])
         write_part(args.card, name, coverage_section(report))
@@ -279,6 +297,7 @@ def main(argv: list[str] | None = None) -> int:
     if "refused" in report["temperature"]:
         print(report["temperature"]["refused"])
     print(f"{args.out}/report.json, {args.out}/model_card.md")
+    print(f"Open {Path(args.out, 'report.html').resolve()} in a browser.")
     accuracy, source = report["one_view"]["accuracy"]["value"], report["data"]["source"]
     logger.info("%s on %s: accuracy %.4f, n=%d", report["model"], source, accuracy, report["n"])
     return 0

@@ -1,4 +1,4 @@
-"""`python -m face_emotion.evaluate` as a process: the split it reports on, the temperature it keeps, its progress."""
+"""`python -m face_emotion.evaluate` as a process: split, temperature, progress, page and figures."""
 
 import json
 import os
@@ -46,6 +46,17 @@ def test_a_report_on_the_set_that_chose_says_so_first(evaluated):
         assert "These faces chose the epoch and fitted the temperature" in text.splitlines()[0]
     report = json.loads((folder / "reports" / "report.json").read_text(encoding="utf-8"))
     assert (report["split"], report["n"]) == ("validation", 25)
+
+
+def test_the_page_holds_everything_and_says_so_first(evaluated):
+    done, folder = evaluated
+    path = folder / "reports" / "report.html"
+    page = path.read_text(encoding="utf-8")
+    assert f"Open {path} in a browser." in done.stdout
+    assert "These faces chose the epoch" in page.partition("<body>")[2].splitlines()[1]
+    assert page.count('src="data:image/png;base64,') == 5 and "n = 25" in page
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+    assert "face-emotion evaluate --model=" in page and "25 validation faces are too few" in page
 
 
 def test_a_temperature_of_few_faces_is_not_stored(evaluated):

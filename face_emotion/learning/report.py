@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['WIDTH', 'DPI', 'CHOSEN', 'split_text', 'caption', 'new_figure', 'plot_confusion', 'plot_curves', 'plot_reliability',
-           'plot_coverage', 'plot_hardest', 'chosen_on', 'markdown_table', 'number_text', 'coverage_section',
-           'model_card', 'check_card', 'part_name', 'write_part']
+           'plot_coverage', 'plot_hardest', 'chosen_on', 'cell_text', 'markdown_table', 'number_text',
+           'coverage_section', 'limits_section', 'model_card', 'check_card', 'part_name', 'write_part']
 
 # %% ../../nbs/learning/06_report.ipynb #5bb65fe1
 import json
 import math
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..data.dataset import DataError, FaceData
 from .metrics import BINS, calibration
 
 # %% ../../nbs/learning/06_report.ipynb #fa83afa1
-WIDTH, DPI = 6.4, 200  # of every figure, in inches and dots per inch: 1,280 pixels
+WIDTH, DPI = 5.12, 250  # of every figure, in inches and dots per inch: 1,280 pixels
 
 
 def split_text(
@@ -47,8 +48,9 @@ def new_figure(
     height: float,  # inches
 ) -> Figure:
     "An empty figure with a title, that needs no window."
-    fig = Figure(figsize=(WIDTH, height), dpi=80, layout="constrained")  # dpi in a notebook; files have DPI
-    fig.suptitle(f"{title}\n{caption}".rstrip(), fontsize=11)
+    fig = Figure(figsize=(WIDTH, height), dpi=85, layout="constrained")
+    about, *split_and_n = caption.rsplit(", ", 2)
+    fig.suptitle("\n".join([title, *textwrap.wrap(about, 56), *filter(None, [", ".join(split_and_n)])]), fontsize=11)
     return fig
 
 # %% ../../nbs/learning/06_report.ipynb #fa83af97
@@ -58,7 +60,7 @@ def plot_confusion(
     caption: str = "",  # second line of the title
 ) -> Figure:  # counts, coloured by their share of the row
     "Which class is mistaken for which."
-    fig = new_figure("Which class is mistaken for which", caption, 5.6)
+    fig = new_figure("Which class is mistaken for which", caption, 4.9)
     ax = fig.subplots()
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
 
@@ -78,7 +80,7 @@ def plot_curves(
     caption: str = "",  # second line of the title
 ) -> Figure:  # two diagrams; classes without faces are left out
     "Precision over recall, and the ROC curve, of each class against the rest."
-    fig = new_figure("Each class against the rest", caption, 8.8)
+    fig = new_figure("Each class against the rest", caption, 7.6)
     upper, lower = fig.subplots(2, 1)
 
     for i, name in enumerate(class_names):
@@ -102,7 +104,7 @@ def plot_reliability(
     caption: str = "",  # second line of the title
 ) -> Figure:
     "Accuracy over confidence, before and after the temperature."
-    fig = new_figure("Can the confidence be trusted?", caption, 5.4)
+    fig = new_figure("Can the confidence be trusted?", caption, 4.8)
     ax = fig.subplots()
 
     results = {"without temperature": probabilities, "with temperature": calibrated}
@@ -125,7 +127,7 @@ def plot_coverage(
 ) -> Figure:  # both over the threshold, and one over the other
     "How many faces are answered, and how many of these are right, for each MIN_CONFIDENCE."
     curve = pd.DataFrame(curve)
-    fig = new_figure("What a confidence threshold costs and gains", caption, 7.6)
+    fig = new_figure("What a confidence threshold costs and gains", caption, 6.8)
     upper, lower = fig.subplots(2, 1)
 
     upper.plot(curve["threshold"], curve["accuracy"], label="accuracy of answered faces")
@@ -144,13 +146,13 @@ def plot_hardest(
     data: FaceData,  # labelled faces
     probabilities: np.ndarray,  # (n, classes) of the same faces
     caption: str = "",  # second line of the title
-    count: int = 24,  # faces shown at most
+    count: int = 20,  # faces shown at most
 ) -> Figure:  # each with its label, the answer and its probability
     "The faces whose label the model found least probable: either the model is wrong, or the label is."
     order = np.argsort(probabilities[np.arange(len(data)), data.labels])[:count]
-    rows = math.ceil(len(order) / 6)
-    fig = new_figure("The labels that the model finds least probable", caption, 1.55 * rows + 0.7)
-    axs = np.atleast_1d(fig.subplots(rows, 6)).ravel()
+    rows = math.ceil(len(order) / 4)
+    fig = new_figure("The labels that the model finds least probable", caption, 1.65 * rows + 0.7)
+    axs = np.atleast_1d(fig.subplots(rows, 4)).ravel()
 
     for ax in axs:
         ax.axis("off")
@@ -182,7 +184,9 @@ def chosen_on(
     return None
 
 # %% ../../nbs/learning/06_report.ipynb #30b04367
-def _cell(value) -> str:
+def cell_text(
+    value: object,  # a number, an interval, a text or None
+) -> str:
     "Text of a table cell: numbers with three decimals, an interval as `low to high`, nothing for a missing value."
     if isinstance(value, (tuple, list)):
         return f"{value[0]:.3f} to {value[1]:.3f}"
@@ -197,7 +201,7 @@ def markdown_table(
 ) -> str:  # Markdown
     "A table for a model card."
     table = pd.DataFrame(rows, columns=columns)
-    cells = table.astype(object).map(_cell)
+    cells = table.astype(object).map(cell_text)
     return cells.to_markdown(index=False, tablefmt="github", disable_numparse=True)
 
 
@@ -205,7 +209,7 @@ def number_text(
     number: dict,  # value and interval, as in a report
 ) -> str:
     "A number with its interval, such as `0.845 (0.832 to 0.857)`."
-    return f"{number['value']:.3f} ({_cell(number['interval'])})"
+    return f"{number['value']:.3f} ({cell_text(number['interval'])})"
 
 # %% ../../nbs/learning/06_report.ipynb #00466059
 def coverage_section(
@@ -245,7 +249,11 @@ def _results(report: dict) -> list[str]:
     ]
 
 # %% ../../nbs/learning/06_report.ipynb #0123d676
-def _limits(report: dict, metadata: Metadata) -> list[str]:
+def limits_section(
+    report: dict,  # from `measure`
+    metadata: Metadata,  # of the model
+) -> list[str]:  # paragraphs of Markdown, the title first
+    "What a model is for, and where it fails."
     weakest = min(report["per_class"], key=lambda row: row["recall"])
     found = f"{weakest['recall']:.0%} of {weakest['n']} such faces are found"
     limits = [f"- Its weakest class here is {weakest['class']}: {found}."]
@@ -253,7 +261,9 @@ def _limits(report: dict, metadata: Metadata) -> list[str]:
         sources = "; ".join(f"`{name}` was trained on {source}" for name, source in mapping.items())
         limits.append(f"- {sources}. Keep this in mind when you read these class names.")
     if report["framing"]["model"] != report["framing"]["data"]:
-        limits.append("- These faces are cropped in another way than the training faces, which costs accuracy.")
+        limits.append(
+            "- The faces were stored with another crop than the model's. Cutting them again can cost accuracy."
+        )
     if note := metadata.data.get("licence"):
         limits.append(f"- {note}")
 
@@ -285,7 +295,7 @@ def model_card(
         parts += ["## Groups", markdown_table(report["subgroups"], columns)]
 
     training_data = json.dumps(metadata.data, indent=1, ensure_ascii=False)
-    parts += [*_limits(report, metadata), "## Training data", f"```json\n{training_data}\n```"]
+    parts += [*limits_section(report, metadata), "## Training data", f"```json\n{training_data}\n```"]
     return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/learning/06_report.ipynb #0c988983

@@ -22,7 +22,7 @@ from ..core.classifier import Classifier, apply_temperature
 from ..core.detector import Detector
 from ..core.files import write_atomically
 from ..core.log import get_logger, setup_logging
-from ..data.dataset import DataError, FaceData, at_most
+from ..data.dataset import DataError, FaceData, at_most, reframe
 from ..data.sources import load_data
 from .corruptions import Condition, apply_condition, conditions, find_landmarks
 from .export import load_artefact
@@ -177,6 +177,7 @@ def robustness(
     has_litert = Artefact(model).file(".tflite").is_file()
     classifier = load_artefact(model, kind=".tflite" if has_litert else None)
     faces = data[split].take(at_most(data[split], per_class, seed)) if per_class else data[split]
+    faces = reframe(faces, classifier.metadata.framing)
     report = {**measure_robustness(classifier, faces, seed), "split": split}
 
     section = robustness_section(report)
