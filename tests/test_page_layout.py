@@ -39,9 +39,9 @@ def test_no_text_is_cut_off(plain_browser, open_page, locale):
     assert {where: texts for where, texts in problems.items() if texts} == {}
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_stage_does_not_jump_when_the_camera_starts(face_browser, open_page, width):
-    page = open_page(face_browser, viewport={"width": width, "height": 800}).page
+@pytest.mark.parametrize("width, touch", [(390, True), (390, False), (1280, False)])
+def test_stage_does_not_jump_when_the_camera_starts(face_browser, open_page, width, touch):
+    page = open_page(face_browser, viewport={"width": width, "height": 800}, is_mobile=touch, has_touch=touch).page
     before = page.locator("#stage").bounding_box()
     start_camera(page)
     wait_for_face(page)

@@ -174,7 +174,6 @@ export class Film {
     if (this.#closed) return;
     this.#stopped = true;
     this.#connection.close();
-    rates.clear();
     byId('progress').hidden = true;
     showStatus('idle');
     showMessage('');
