@@ -29,7 +29,7 @@ from .core.config import Settings, TrainingSettings, get_settings, settings_or_e
 from .core.files import write_atomically
 from .core.log import get_logger, setup_logging
 from .core.package import documented
-from .data.batches import Batches, class_weights, to_tf, validation_tf
+from .data.batches import Batches, class_weights, validation_tf
 from .data.dataset import DataError, FaceData, from_folders, stratified
 from .data.sources import load_data
 from .learning.batchnorm import refresher
@@ -37,6 +37,7 @@ from .learning.checkpoint import Ending, NotFiniteError, RunFolder, SaveState, T
 from .learning.checkpoint import disk_full, ending_of, set_random_state, start_or_resume
 from .learning.device import device_advice, device_line, mixed_precision, strategy_scope, xla_mode
 from .learning.export import FORMATS, parse_formats, save_artefact
+from .learning.feed import StageFeed
 from .learning.progress import curves_png, progress_callback, tensorboard_callbacks
 from .learning.runlog import describe_faces, describe_stage, log_beginning
 from .learning.schedule import Stage, TrainingError, make_optimizer, plan_stages
@@ -78,29 +79,35 @@ class Training:
     def batches(
         self,
         stage: Stage,  # decides whether batches are mixed
+        size: int | None = None,  # side of the pictures in pixels; None: IMG_SIZE
     ) -> Batches:
         "The augmented training batches."
         s, data = self.settings, self.data["train"]
         mix = Mixer(s.p_mixup, s.p_cutmix, s.mixup_alpha, s.cutmix_alpha) if stage.mix else None
         weights = None if s.class_weights == "none" else class_weights(data.mean_targets[None], s.class_weights)
         augment = make_augment(s.augment)
-        return Batches(data, s.img_size, s.batch_size, augment, mix, weights, s.seed, s.cache_images)
+        return Batches(data, size or s.img_size, s.batch_size, augment, mix, weights, s.seed, s.cache_images)
 
-    def validation(self):  # tf.data.Dataset
-        "The validation faces, at most VAL_STEPS batches unless AUTO_STEPS is on."
-        s = self.settings
-        steps = None if s.auto_steps else s.val_steps
-        return validation_tf(self.data["validation"], s.img_size, s.batch_size, steps)
+    def feed(
+        self,
+        model: keras.Model,  # compiled for the stage
+        stage: Stage,  # the one that trains
+    ) -> StageFeed:
+        "What the stage learns from. Validation has at most VAL_STEPS batches unless AUTO_STEPS is on."
+        s, faces = self.settings, self.data["validation"]
+        if not s.auto_steps:
+            faces = faces.take(stratified(faces, s.val_steps * s.batch_size))
+        return StageFeed(model, stage, s, lambda size: self.batches(stage, size), faces, self.folder.path / "cache")
 
 # %% ../nbs/04_train.ipynb #63d89114
-def _callbacks(model, training: Training, stage: Stage, steps: int, progress) -> list[keras.callbacks.Callback]:
-    s, folder, state, ema = training.settings, training.folder, training.state, training.settings.ema_decay > 0
+def _callbacks(model, training: Training, feed: StageFeed, steps: int, progress) -> list[keras.callbacks.Callback]:
+    s, folder, state, stage = training.settings, training.folder, training.state, feed.stage
     watched = [keras.callbacks.EarlyStopping("val_best", patience=s.early_stopping_patience, mode="min")]
     if s.lr_schedule == "plateau":
         factor, patience = s.reduce_lr_factor, s.reduce_lr_patience
         watched += [keras.callbacks.ReduceLROnPlateau("val_loss", factor, patience, mode="min", min_delta=1e-4)]
     refresh = refresher(model, training.data["train"], s.img_size, s.batch_size, s.seed)
-    first = TrackBest(folder, state, stage, training.validation(), ema, refresh)
+    first = TrackBest(folder, state, stage, feed.validation(), s.ema_decay > 0, refresh)
     last = SaveState(folder, state, stage, steps, watched)
     tensorboard = tensorboard_callbacks(folder.path / "tensorboard" / stage.name)
     return [first, *watched, *tensorboard, last, progress, *training.callbacks]
@@ -123,25 +130,31 @@ def run_stage(
     training: Training,  # its state is changed after each epoch
 ) -> None:
     "Train one stage to its end, from its beginning or from where it was interrupted."
-    settings, state, batches = training.settings, training.state, training.batches(stage)
-    steps = stage.steps or batches.steps
+    settings, state = training.settings, training.state
+    steps = stage.steps or training.batches(stage).steps
     compile_for(model, stage, settings, steps)
-    _start(model, training)
     logger.info("%s", describe_stage(model, stage, steps, state.epoch))
 
-    progress = progress_callback(state, stage, steps, settings.ema_decay > 0)
-    try:
-        model.fit(
-            to_tf(batches, state.step),
-            initial_epoch=state.epoch,
-            epochs=stage.epochs,
-            steps_per_epoch=steps,
-            callbacks=_callbacks(model, training, stage, steps, progress),
-            verbose=0,
-            shuffle=False,
-        )
-    finally:
-        progress.close()
+    feed = training.feed(model, stage)
+    for part in feed.parts:
+        if state.stage_done or part.stop <= state.epoch:
+            continue
+        _start(model, training)  # also between parts: at its end, `fit` leaves the averaged weights in the model
+        batches = feed.training(part, state.epoch, state.step)
+        progress = progress_callback(state, stage, steps, settings.ema_decay > 0)
+        try:
+            feed.model.fit(
+                batches,
+                initial_epoch=state.epoch,
+                epochs=part.stop,
+                steps_per_epoch=steps,
+                callbacks=_callbacks(model, training, feed, steps, progress),
+                verbose=0,
+                shuffle=False,
+            )
+        finally:
+            progress.close()
+    feed.close()
 
 # %% ../nbs/04_train.ipynb #eebb9b42
 def _build(settings: Settings, weights) -> keras.Model:

@@ -113,6 +113,18 @@ class TrainingSettings(BaseSettings):
     augment: Annotated[dict[str, float], NoDecode] = _Expert(
         {}, description='options of face_emotion.augment.Augment as JSON, such as {"p_blur": 0.3}'
     )
+    head_views: int = _Expert(
+        2, ge=0, description="head stage: augmented views of each face whose features are cached, 0 turns this off"
+    )
+    finetune_views: int = _Expert(
+        0,
+        ge=0,
+        description="fine-tuning: views of each face and size cached behind the frozen layers, 0 turns this off",
+    )
+    cache_gb: float = _Expert(4, ge=0, description="disk space of the cache; what is larger is not cached")
+    progressive_sizes: Annotated[tuple[Annotated[int, Field(ge=32, multiple_of=32)], ...], NoDecode] = _Expert(
+        (), description="sides in pixels, multiples of 32, of the first epochs of each fine-tuning stage"
+    )
     cache_images: bool = _Expert(False, description="keep decoded training images in memory")
     seed: int = _Expert(0, ge=0, description="seed of everything random in training")
 
@@ -120,6 +132,11 @@ class TrainingSettings(BaseSettings):
     @classmethod
     def _split_names(cls, value: Any) -> Any:
         return tuple(n.strip() for n in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("progressive_sizes", mode="before")
+    @classmethod
+    def _split_sizes(cls, value: Any) -> Any:
+        return cls._split_names(value) if value else ()
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -255,7 +272,7 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
