@@ -46,6 +46,7 @@ class FaceData:
     names: list[str]  # n names, for reports
     weights: np.ndarray | None = None  # (n,) float32, how much each face counts
     groups: pd.DataFrame | None = None  # n rows with the columns gender and age_band
+    persons: np.ndarray | None = None  # (n,) str, who each face is of; None: unknown
     framing: Framing = Framing.from_margin(0.15)  # how `image` crops the faces
     source: str = ""  # file or folder name, for reports
     sources: tuple[Source, ...] = ()  # empty: one source, whose pictures have the framing
@@ -95,6 +96,7 @@ class FaceData:
             names=[self.names[i] for i in rows],
             weights=None if self.weights is None else self.weights[rows],
             groups=None if self.groups is None else self.groups.iloc[rows].reset_index(drop=True),
+            persons=None if self.persons is None else self.persons[rows],
             origin=None if self.origin is None else self.origin[rows],
         )
 
@@ -307,6 +309,7 @@ def from_manifest(
         names=list(table["crop"]),
         weights=table["weight"].to_numpy(np.float32) if "weight" in table else None,
         groups=_groups(table),
+        persons=table["person"].fillna(table["crop"]).to_numpy(str) if "person" in table else None,
         framing=read_framing(path.parent),
         source=path.name,
     )

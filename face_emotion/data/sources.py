@@ -259,6 +259,7 @@ def _joined(parts: list[FaceData | None], sources: tuple[Source, ...]) -> FaceDa
     weights = [np.ones(len(p), np.float32) if p.weights is None else p.weights for p in present]
     unknown = {"gender": "unknown", "age_band": "unknown"}
     groups = [pd.DataFrame(unknown, range(len(p))) if p.groups is None else p.groups for p in present]
+    persons = [np.array(p.names) if p.persons is None else p.persons for p in present]
     return FaceData(
         images=[image for p in present for image in p.images],
         targets=np.concatenate([p.targets for p in present]),
@@ -266,6 +267,7 @@ def _joined(parts: list[FaceData | None], sources: tuple[Source, ...]) -> FaceDa
         names=[name for p in present for name in p.names],
         weights=np.concatenate(weights) if any(p.weights is not None for p in present) else None,
         groups=pd.concat(groups, ignore_index=True) if any(p.groups is not None for p in present) else None,
+        persons=np.concatenate(persons) if any(p.persons is not None for p in present) else None,
         framing=sources[0].framing,
         source=" + ".join(s.name for s in sources),
         sources=sources,
