@@ -106,7 +106,8 @@ def _callbacks(model, training: Training, feed: StageFeed, steps: int, progress)
     if s.lr_schedule == "plateau":
         factor, patience = s.reduce_lr_factor, s.reduce_lr_patience
         watched += [keras.callbacks.ReduceLROnPlateau("val_loss", factor, patience, mode="min", min_delta=1e-4)]
-    refresh = refresher(model, training.data["train"], s.img_size, s.batch_size, s.seed)
+    refit = refresher(model, training.data["train"], s.img_size, s.batch_size, s.seed)
+    refresh = refit and (lambda part: refit(model))  # of the whole model, also where only a part of it trains
     first = TrackBest(folder, state, stage, feed.validation(), s.ema_decay > 0, refresh)
     last = SaveState(folder, state, stage, steps, watched)
     tensorboard = tensorboard_callbacks(folder.path / "tensorboard" / stage.name)
