@@ -56,8 +56,8 @@ COMMANDS = {
         extra="train",
     ),
     "predict": Command(
-        "find emotions in an image, a video or the camera",
-        "--input --output --model --json",
+        "find emotions in pictures, videos and cameras",
+        "--input --output --model --json --every --min-confidence --smoothing --no-video --workers --quiet",
         words=("webcam", "image", "video"),
     ),
     "serve": Command(
