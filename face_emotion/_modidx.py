@@ -1389,6 +1389,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'face_emotion.model._is_model': ('model.html#_is_model', 'face_emotion/model.py'),
                                     'face_emotion.model._metadata_for': ('model.html#_metadata_for', 'face_emotion/model.py'),
                                     'face_emotion.model._parser': ('model.html#_parser', 'face_emotion/model.py'),
+                                    'face_emotion.model._training_faces': ('model.html#_training_faces', 'face_emotion/model.py'),
                                     'face_emotion.model._weights_file': ('model.html#_weights_file', 'face_emotion/model.py'),
                                     'face_emotion.model.adjust_logits': ('model.html#adjust_logits', 'face_emotion/model.py'),
                                     'face_emotion.model.build_model': ('model.html#build_model', 'face_emotion/model.py'),
