@@ -6,7 +6,7 @@ import pytest
 from test_train_run import two_convolutions
 
 SIZES = {"img_size": 64, "batch_size": 10, "backbone": "TwoConvolutions", "progressive_sizes": "32"}
-STAGES = {"epochs_head": 3, "epochs_finetune": 6, "learning_rate_finetune": 1e-2, "ema_decay": 0.5, "dropout_rate": 0.0}
+STAGES = {"epochs_head": 3, "epochs_finetune": 6, "learning_rate_finetune": 1e-2, "ema_decay": 0.5}
 
 
 class StopAt(keras.callbacks.Callback):
@@ -71,3 +71,34 @@ def test_a_cache_that_is_too_large_is_not_made(train, caplog):
     assert "CACHE_GB allows 1e-09" in caplog.text, caplog.text
     never = train("never", head_views=0, epochs_finetune=0)
     assert np.array_equal(refused.history["loss"], never.history["loss"])
+
+
+@pytest.mark.timeout(600)
+def test_folds_resume_and_every_face_is_tested_once(train, monkeypatch, tmp_path):
+    from dataclasses import replace
+
+    from face_emotion import train as module
+    from face_emotion.core.config import load_settings
+    from face_emotion.data.dataset import split_off, toy_faces
+    from face_emotion.learning.folds import pooled, read_out_of_fold
+
+    faces = replace(toy_faces(100, 64), persons=np.array([f"p{i // 5}" for i in range(100)]))
+    data, calls, once = split_off(faces, 0.2), [], module.train
+    settings = load_settings(None, **SIZES, epochs_head=1, epochs_finetune=0)
+
+    def counted(parts, folder, *args, **kwargs):
+        calls.append(folder.name)
+        if len(calls) == 2:
+            return module.TrainingResult("interrupted", "Give --resume.", None, None)
+        return once(parts, folder, *args, **kwargs)
+
+    monkeypatch.setattr(module, "train", counted)
+    options = {"folds": 2, "weights": None, "formats": (".keras",)}
+    stopped = module.train_many(data, tmp_path, settings, **options)
+    assert stopped.status == "interrupted" and stopped.message == "fold_2: Give --resume."
+    table = module.train_many(data, tmp_path, settings, resume=True, **options)
+    assert calls == ["fold_1", "fold_2", "fold_2"]  # the finished fold is kept
+    assert table.runs["n"].sum() == 100 and "2 folds by person, 20 persons" in str(table)
+    found = read_out_of_fold(tmp_path / "out_of_fold.npz", pooled(data))
+    assert found.shape == (100, 5) and np.isfinite(found).all()
+    assert (tmp_path / "fold_1" / "emotion_classifier_5_classes.keras").is_file()

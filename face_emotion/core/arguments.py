@@ -29,6 +29,8 @@ def train_parser() -> argparse.ArgumentParser:
     add("--img-size", type=int, help="side of the input in pixels (default: IMG_SIZE)")
     add("--batch-size", type=int, help="faces per batch (default: BATCH_SIZE)")
     add("--limit", type=int, help="train on at most this many faces (default: all)")
+    add("--folds", type=int, default=0, metavar="K", help="train K times, each time testing another part of the faces")
+    add("--seeds", type=int, default=1, metavar="N", help="train from N seeds and compare the results (default: 1)")
     add("--resume", action="store_true", help="continue the training in --out")
     formats = "files to write, with commas: keras, h5, savedmodel, tflite, fp16.tflite, onnx (default: all)"
     add("--formats", default="all", help=formats)
