@@ -1,6 +1,10 @@
 """How fast photographs become crops, against the naive way and against decoding alone, and whether memory stays flat.
 
     python benchmarks/bench_preprocess.py --out reports/bench
+    python benchmarks/bench_preprocess.py --records 350000
+
+The second command measures everything but the cropping, with stand-ins for crops: time and memory of a first run and
+of a second one that has nothing to do.
 
 The photographs are made on the spot: 3264 × 2448 pixels and about 2 MB each for speed, all of AIHub's sizes for memory.
 Files that show the same scene are links to one file, so the disk is not what is measured. The ways take turns, so
@@ -31,7 +35,9 @@ from face_emotion.core.config import LABELS_KO
 from face_emotion.core.crop import Framing, square_box
 from face_emotion.core.detector import FaceDetector
 from face_emotion.core.image import Photo, decode_scale
-from face_emotion.data.defects import Truth
+from face_emotion.data.aihub import digest
+from face_emotion.data.defects import AIHUB_WORDS, Person, Truth, draw_entry
+from face_emotion.data.plan import CropFolder, FinishedCrop, PlannedCrop
 from face_emotion.data.sample import FULL_SIZES, SMALL_SIZES, make_sample
 from face_emotion.preprocess import Options, find_face, preprocess
 
@@ -150,6 +156,64 @@ def memory(work: Path, photos: int, sizes: tuple) -> dict:
     }
 
 
+def write_records(folder: Path, records: int) -> None:
+    """Label files of AIHub's shape; their photographs are links to a few empty files, because nothing opens them."""
+    rng, files = np.random.default_rng(0), {}
+    for i in range(records):
+        who, emotion = int(rng.integers(records // 40 + 1)), str(rng.choice(list(AIHUB_WORDS)))
+        entry = draw_entry(
+            rng, i, Person(digest(str(who)) * 2, "남", 20), emotion, "상업시설/점포/시장", (50, 50, 400, 400)
+        )
+        archive = f"EMOIMG_{AIHUB_WORDS[emotion]}_TRAIN"
+        photos = folder / f"[원천]{archive}_{1 + i // 20_000:02}"
+        if archive not in files:
+            (folder / f"[라벨]{archive}").mkdir(parents=True)
+            files[archive] = open(folder / f"[라벨]{archive}" / f"{archive}.json", "w", encoding="utf-8")
+        files[archive].write(("," if files[archive].tell() else "[") + json.dumps(entry, ensure_ascii=False, indent=1))
+        photos.mkdir(exist_ok=True)
+        if i % 30_000 == 0:
+            (first := folder / f"{i}.empty").touch()
+        os.link(first, photos / entry["filename"])
+    for file in files.values():
+        file.write("]")
+        file.close()
+
+
+class StandIn:
+    """Stands in for a cropper: writes a few bytes without opening the photograph."""
+
+    def __init__(self, folder: CropFolder):
+        self.folder = folder
+
+    def __call__(self, planned: PlannedCrop) -> FinishedCrop:
+        path = self.folder.path / planned.crop
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a crop")
+        return FinishedCrop(planned.key, "ok", "", (0.0, 0.0, 9.0, 9.0), "detected", 6, digest(planned.crop))
+
+
+def run_with_stand_ins(source: Path, out: Path) -> None:
+    """One run in this process; prints seconds, CPU seconds and the most memory in MB as JSON."""
+    from face_emotion import preprocess as module
+
+    module.Cropper = StandIn
+    start = time.perf_counter()
+    summary = module.preprocess(source, out, workers=0, progress=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    took = {"seconds": time.perf_counter() - start, "cpu": cpu(), "peak_mb": peak}
+    print(json.dumps({"new": summary.new, "kept": summary.kept, **took}))
+
+
+def plan(records: int) -> str:
+    """Time and memory of a first and of a second run over many records, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as work:
+        write_records(Path(work, "source"), records)
+        command = [sys.executable, __file__, "--stand-ins", f"{work}/source", f"{work}/crops"]
+        runs = [json.loads(subprocess.check_output(command).splitlines()[-1]) for _ in range(2)]
+    rows = [(name, *run.values()) for name, run in zip(("first run", "second run"), runs)]
+    return tabulate(rows, ["", "crops made", "done before", "seconds", "CPU seconds", "peak MB"], floatfmt=".1f")
+
+
 def report(r: dict) -> str:
     """The result as text."""
     rows = [(way + " only" * (way in STEPS), v["per_second"], v["cpu_ms"]) for way, v in r["speed"].items()]
@@ -216,7 +280,15 @@ def main() -> int:
     add("--rounds", type=int, default=3, help="number of rounds (%(default)s)")
     add("--memory-photos", type=int, default=2000, help="photographs of the memory run, 0 to skip it (%(default)s)")
     add("--small", action="store_true", help="small photographs, to try the benchmark itself")
+    add("--records", type=int, help="measure a run over so many records, with stand-ins for crops, and nothing else")
+    add("--stand-ins", type=Path, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.stand_ins:
+        run_with_stand_ins(*args.stand_ins)
+        return 0
+    if args.records:
+        print(plan(args.records))
+        return 0
     result = measure(args)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "bench_preprocess.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
