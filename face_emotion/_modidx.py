@@ -1956,6 +1956,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'face_emotion.webcam.Seen.results': ('webcam.html#seen.results', 'face_emotion/webcam.py'),
                                      'face_emotion.webcam.Webcam': ('webcam.html#webcam', 'face_emotion/webcam.py'),
                                      'face_emotion.webcam.Webcam.__init__': ('webcam.html#webcam.__init__', 'face_emotion/webcam.py'),
+                                     'face_emotion.webcam.Webcam._numbered': ('webcam.html#webcam._numbered', 'face_emotion/webcam.py'),
                                      'face_emotion.webcam.Webcam._process_frame': ( 'webcam.html#webcam._process_frame',
                                                                                     'face_emotion/webcam.py'),
                                      'face_emotion.webcam.Webcam._process_picture': ( 'webcam.html#webcam._process_picture',

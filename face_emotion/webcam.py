@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,6 +143,7 @@ class Webcam(anywidget.AnyWidget):
             **kwargs,
         )
         self._past, self._frames = deque(maxlen=history), _Newest(self._process_frame)
+        self._numbers: dict[int, int] = {}  # face_id of the stream: number in the widget
         self._stream = self._predictor.stream(smoothing)
         self.dropped = 0
         self.on_msg(self._receive)
@@ -187,6 +188,8 @@ def _receive(self: Webcam, widget: Webcam, message: dict, buffers: list) -> None
         self._frames.put((message.get("number"), data))
     elif kind in ("picture", "snapshot"):
         self._process_picture(kind, data)
+    elif kind == "csv":
+        self.send({"kind": "csv", "text": self.history.to_csv(index=False)})
 
 
 @patch
@@ -196,13 +199,22 @@ def _process_frame(self: Webcam, item: tuple, dropped: list[tuple]) -> None:
     self.dropped += len(dropped)
     try:
         image = decode_image(data)
-        self.seen = Seen(time.time(), tuple(self._stream(image)))
+        self.seen = Seen(time.time(), self._numbered(self._stream(image)))
         self._past.append(self.seen)
         self.send({"kind": "result", "number": number, "dropped": numbers, **_reply(self.seen, image)})
     except Exception as e:
         self._report(e, number=number, dropped=numbers)
 
 # %% ../nbs/08_webcam.ipynb #1498f8b2
+@patch
+def _numbered(self: Webcam, faces: list[FacePrediction]) -> tuple[FacePrediction, ...]:
+    "The faces of a frame with numbers that count from left to right as they are seen: a mirror turns them round."
+    new = [f.face_id for f in faces if f.face_id not in self._numbers]
+    for face_id in reversed(new) if self.mirror else new:
+        self._numbers[face_id] = len(self._numbers) + 1
+    return tuple(replace(f, face_id=self._numbers[f.face_id]) for f in faces)
+
+
 @patch
 def _process_picture(self: Webcam, kind: str, data: bytes) -> None:
     "Find the faces of a picture or a snapshot and keep both."

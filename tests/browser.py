@@ -45,3 +45,20 @@ def record_face(
             x, y = left + round(8 * np.sin(turn)), 10 + round(5 * np.cos(turn))
             file.write(cv2.imencode(".jpg", cv2.resize(picture[y : y + 300, x : x + 400], (640, 480)))[1].tobytes())
     return FAKE_CAMERA, f"--use-file-for-fake-video-capture={path}"
+
+
+def record_faces(
+    path: Path,  # file to write, ending in .mjpeg
+    count: int,  # faces side by side
+) -> tuple[str, str]:  # flags that make the recording chromium's camera
+    "Record a second of 640x480 motion JPEG with several faces of the same person."
+    face = cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR)[20:220, 130:330]
+    side = 640 // count
+    with open(path, "wb") as file:
+        for turn in np.linspace(0, 2 * np.pi, 30, endpoint=False):
+            frame = np.full((480, 640, 3), 90, np.uint8)
+            for i in range(count):
+                y = 100 + 20 * i + round(5 * np.sin(turn + i))
+                frame[y : y + side, i * side : (i + 1) * side] = cv2.resize(face, (side, side))
+            file.write(cv2.imencode(".jpg", frame)[1].tobytes())
+    return FAKE_CAMERA, f"--use-file-for-fake-video-capture={path}"

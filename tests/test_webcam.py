@@ -1,14 +1,17 @@
 """The webcam widget in a real JupyterLab, with a recorded face as chromium's camera."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import nbformat
 import pytest
-from browser import launch, needs_chromium, record_face, skimage_data, sync_api
+from browser import launch, needs_chromium, record_face, record_faces, skimage_data, sync_api
 from serving import ROOT, fetch, free_port, wait_until
 
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
@@ -33,6 +36,7 @@ def lab(tmp_path_factory):
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
     )
     nbformat.write(notebook, folder / "webcam.ipynb")
+    shutil.copy(ROOT / "nbs" / "08_webcam.ipynb", folder)
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -50,6 +54,7 @@ def lab(tmp_path_factory):
         f"--port={port}",
         "--IdentityProvider.token=test",
         "--allow-root",
+        "--expose-app-in-browser",
         "--LabApp.news_url=",
         "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
     ]
@@ -227,3 +232,58 @@ def skimage_file(path, scale):
     picture = cv2.resize(cv2.cvtColor(skimage_data.astronaut(), cv2.COLOR_RGB2BGR), None, fx=scale, fy=scale)
     path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     return path
+
+
+CUT_OFF = """() => [...document.querySelectorAll('.fe-webcam *')]
+    .filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline')
+    .map((e) => e.className + ' ' + e.textContent)"""
+
+
+def test_several_faces(lab, playwright, tmp_path):
+    "Three faces in a narrow JupyterLab: numbers as they are seen, nothing cut off, the course of a chosen face, CSV."
+    browser = launch(playwright, *record_faces(tmp_path / "faces.mjpeg", 3))
+    try:
+        page = browser.new_page(viewport={"width": 800, "height": 900}, accept_downloads=True)
+        page.goto(lab)
+        run_cell(page, 0)
+        page.locator(".fe-start").click(timeout=WAIT_MS)
+        cards, chart = page.locator(".fe-face"), page.locator(".fe-history")
+        expect(cards).to_have_count(3, timeout=WAIT_MS)
+        expect(page.locator(".fe-overlay")).to_have_attribute("data-boxes", "3")
+        assert [card.get_attribute("data-key") for card in cards.all()] == ["1", "2", "3"]
+        assert page.evaluate(CUT_OFF) == []
+        sizes = [card.bounding_box() for card in cards.all()]
+        stage = page.locator(".fe-stage").bounding_box()
+        assert all(s["x"] >= stage["x"] - 1 and s["width"] >= 150 for s in sizes)
+
+        cards.nth(2).click()
+        expect(chart).to_have_attribute("data-key", "3")
+        expect(page.locator(".fe-title")).to_have_text("Face 3, last 30 seconds")
+        expect(cards.nth(2)).to_have_attribute("aria-pressed", "true")
+        page.locator(".fe-overlay").click(position={"x": stage["width"] / 6, "y": stage["height"] / 2.4})
+        expect(chart).to_have_attribute("data-key", "1")
+        with page.expect_download() as download:
+            page.locator(".fe-csv").click()
+        assert Path(download.value.path()).read_text().startswith("time,face_id,box,")
+        page.set_viewport_size({"width": 1280, "height": 800})
+        assert page.evaluate(CUT_OFF) == []
+        page.screenshot(path=tmp_path / "several.png")
+    finally:
+        browser.close()
+
+
+def test_the_whole_notebook(lab, browser):
+    "All cells of nbs/08_webcam run in JupyterLab; its first code cell shows the widget."
+    page = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"]).new_page()
+    page.goto(lab.replace("webcam.ipynb", "08_webcam.ipynb"))
+    status = page.locator(".jp-Notebook-ExecutionIndicator").first
+    expect(page.locator(".jp-Toolbar-kernelName").first).to_contain_text("Python 3", timeout=WAIT_MS)
+    expect(status).to_have_attribute("data-status", "idle", timeout=WAIT_MS)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    start_button = page.locator(".jp-CodeCell").first.locator(".fe-start")
+    expect(start_button).to_have_text(re.compile("Start|시작"), timeout=WAIT_MS)
+    start_button.click()
+    expect(page.locator(".fe-webcam").first).to_have_attribute("data-state", "running", timeout=WAIT_MS)
+    expect(status).to_have_attribute("data-status", "idle", timeout=120_000)
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    page.context.close()

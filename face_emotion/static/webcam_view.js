@@ -6,7 +6,8 @@ import { faceKey, FaceOverlay, Palette, percent } from './faces.js';
 const WORDS = {
   en: {
     start: 'Start', stop: 'Stop', snapshot: 'Snapshot', upload: 'Picture…', camera: 'Camera',
-    history: 'Last 30 seconds',
+    history: 'Last 30 seconds', historyOf: (key) => `Face ${key}, last 30 seconds`, now: 'now', seconds: (n) => `${n} s`,
+    csv: 'CSV', csvHelp: 'Save what was found as a table', choose: (key) => `Show the course of face ${key}`,
     idle: 'Press Start, or choose a picture.', starting: 'Waiting for the camera…', stopped: 'Stopped.',
     taken: 'Snapshot taken: see .snapshot',
     faces: (n) => (n === 0 ? 'No face in view' : n === 1 ? '1 face' : `${n} faces`),
@@ -17,7 +18,8 @@ const WORDS = {
   },
   ko: {
     start: '시작', stop: '정지', snapshot: '스냅샷', upload: '사진…', camera: '카메라',
-    history: '최근 30초',
+    history: '최근 30초', historyOf: (key) => `얼굴 ${key}, 최근 30초`, now: '지금', seconds: (n) => `${n}초`,
+    csv: 'CSV', csvHelp: '찾은 결과를 표로 저장', choose: (key) => `얼굴 ${key}의 변화 보기`,
     idle: '시작을 누르거나 사진을 선택하세요.', starting: '카메라를 기다리는 중…', stopped: '멈췄습니다.',
     taken: '스냅샷을 저장했습니다. .snapshot에서 볼 수 있습니다.',
     faces: (n) => (n === 0 ? '얼굴이 보이지 않습니다' : `얼굴 ${n}개`),
@@ -45,22 +47,26 @@ class WidgetView {
     this.palette = new Palette(model.get('palette'));
     this.palette.classNames = this.classNames;
     this.root = element('div', 'fe-webcam');
-    this.root.append(this.buildBar(), this.buildStage(), this.buildSide());
+    const grid = element('div', 'fe-grid');
+    grid.append(this.buildBar(), this.buildStage(), this.buildSide());
+    this.root.append(grid);
+    this.onChoose = () => {};              // called with the key of a face whose box or bars were pressed
     this.overlay = new FaceOverlay(this.canvas, this.palette, this.nameOf);
     this.say('idle', this.words.idle);
     parent.append(this.root);
   }
 
   buildBar() {
-    const { start, snapshot, upload, camera } = this.words;
+    const { start, snapshot, upload, camera, csv, csvHelp } = this.words;
     const bar = element('div', 'fe-bar');
     this.start = element('button', 'fe-start', { type: 'button', textContent: start });
     this.shot = element('button', 'fe-shot', { type: 'button', textContent: snapshot, disabled: true });
     this.file = element('input', 'fe-file', { type: 'file', accept: 'image/*', hidden: true });
     this.upload = element('button', 'fe-upload', { type: 'button', textContent: upload });
+    this.csv = element('button', 'fe-csv', { type: 'button', textContent: csv, title: csvHelp, disabled: true });
     this.cameras = element('select', 'fe-cameras', { hidden: true, ariaLabel: camera });
     this.rate = element('span', 'fe-rate');
-    bar.append(this.start, this.shot, this.upload, this.file, this.cameras, this.rate);
+    bar.append(this.start, this.shot, this.upload, this.csv, this.file, this.cameras, this.rate);
     return bar;
   }
 
@@ -69,6 +75,10 @@ class WidgetView {
     this.video = element('video', 'fe-video', { muted: true, playsInline: true });
     this.still = element('canvas', 'fe-still', { hidden: true });
     this.canvas = element('canvas', 'fe-overlay');
+    this.canvas.addEventListener('click', ({ offsetX, offsetY }) => {
+      const key = this.overlay.faceAt(offsetX, offsetY);
+      if (key) this.onChoose(key);
+    });
     this.stage.append(this.video, this.still, this.canvas);
     return this.stage;
   }
@@ -77,11 +87,11 @@ class WidgetView {
     const side = element('div', 'fe-side');
     this.status = element('p', 'fe-status', { ariaLive: 'polite' });
     this.cards = element('div', 'fe-faces');
-    this.history = element('canvas', 'fe-history', { width: 360, height: 90 });
-    const title = element('p', 'fe-title', { textContent: this.words.history });
+    this.history = element('canvas', 'fe-history');
+    this.title = element('p', 'fe-title', { textContent: this.words.history });
     const legend = element('div', 'fe-legend');
     for (const name of this.classNames) legend.append(this.colored('span', name, { textContent: this.nameOf(name) }));
-    side.append(this.status, this.cards, title, this.history, legend);
+    side.append(this.status, this.cards, this.title, this.history, legend);
     return side;
   }
 
@@ -141,14 +151,22 @@ class WidgetView {
 
   // ---------------------------------------------------------------- faces
 
-  showCards(faces) {
+  // chosen: key of the face whose history is shown
+  showCards(faces, chosen = null) {
     while (this.cards.children.length > faces.length) this.cards.lastChild.remove();
     while (this.cards.children.length < faces.length) this.cards.append(this.newCard());
-    faces.forEach((face, index) => this.fillCard(this.cards.children[index], face, index));
+    this.cards.classList.toggle('fe-several', faces.length > 1);
+    faces.forEach((face, index) => this.fillCard(this.cards.children[index], face, index, chosen));
   }
 
   newCard() {
-    const card = element('div', 'fe-face');
+    const card = element('div', 'fe-face', { role: 'button', tabIndex: 0 });
+    card.onclick = () => this.onChoose(card.dataset.key);
+    card.onkeydown = (event) => {
+      if (event.key !== 'Enter' && event.key !== ' ') return;
+      event.preventDefault();
+      this.onChoose(card.dataset.key);
+    };
     card.append(element('b', ''));
     for (const name of this.classNames) {
       const row = element('div', 'fe-row', { textContent: this.nameOf(name) });
@@ -160,10 +178,12 @@ class WidgetView {
     return card;
   }
 
-  fillCard(card, face, index) {
-    card.dataset.emotion = face.emotion;
-    card.dataset.id = face.face_id ?? '';
-    card.querySelector('b').textContent = `${faceKey(face, index)}: ${this.nameOf(face.emotion)}`;
+  fillCard(card, face, index, chosen) {
+    const key = faceKey(face, index);
+    Object.assign(card.dataset, { emotion: face.emotion, id: face.face_id ?? '', key });
+    card.ariaPressed = String(key === chosen);
+    card.title = this.words.choose(key);
+    card.querySelector('b').textContent = `${key} · ${this.nameOf(face.emotion)}`;
     card.querySelectorAll('.fe-row').forEach((row, k) => {
       const name = this.classNames[k];
       row.classList.toggle('fe-best', name === face.emotion);
@@ -173,26 +193,46 @@ class WidgetView {
   }
 
   // points: { time, probabilities, gap } of one face; a line is interrupted where `gap` is true
-  plot(points, now) {
-    const { width, height } = this.history;
+  plot(points, now, key) {
+    const { clientWidth: width, clientHeight: height } = this.history;
+    const ratio = window.devicePixelRatio || 1;
+    Object.assign(this.history, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
     const context = this.history.getContext('2d');
-    context.clearRect(0, 0, width, height);
-    context.strokeStyle = 'rgb(128 128 128 / 0.35)';
-    context.lineWidth = 1;
-    for (const y of [0.5, height / 2, height - 0.5]) context.strokeRect(0, y, width, 0);
+    context.scale(ratio, ratio);
+    const area = { left: 36, top: 6, width: width - 44, height: height - 26 };
+    this.drawAxes(context, area);
+    const x = (time) => area.left + area.width * (1 - (now - time) / HISTORY_MS);
+    const y = (probability) => area.top + area.height * (1 - probability);
     context.lineWidth = 2;
     for (const name of this.classNames) {
       context.strokeStyle = this.palette.of(name);
       context.beginPath();
       points.forEach(({ time, probabilities, gap }, index) => {
-        const x = width * (1 - (now - time) / HISTORY_MS);
-        const y = (height - 2) * (1 - probabilities[name]) + 1;
-        if (index === 0 || gap) context.moveTo(x, y);
-        else context.lineTo(x, y);
+        if (index === 0 || gap) context.moveTo(x(time), y(probabilities[name]));
+        else context.lineTo(x(time), y(probabilities[name]));
       });
       context.stroke();
     }
-    this.history.dataset.points = points.length;
+    this.title.textContent = key ? this.words.historyOf(key) : this.words.history;
+    Object.assign(this.history.dataset, { points: points.length, key: key ?? '' });
+  }
+
+  drawAxes(context, { left, top, width, height }) {
+    const { color, fontFamily } = getComputedStyle(this.history);
+    Object.assign(context, { font: `11px ${fontFamily}`, fillStyle: color, lineWidth: 1 });
+    context.strokeStyle = 'rgb(128 128 128 / 0.35)';
+    Object.assign(context, { textAlign: 'right', textBaseline: 'middle' });
+    for (const share of [0, 0.5, 1]) {
+      const y = Math.round(top + height * (1 - share)) + 0.5;
+      context.strokeRect(left, y, width, 0);
+      context.fillText(percent(share), left - 5, y);
+    }
+    context.textBaseline = 'top';
+    const { seconds, now } = this.words;
+    for (const [place, align, text] of [[0, 'left', seconds(-30)], [0.5, 'center', seconds(-15)], [1, 'right', now]]) {
+      context.textAlign = align;
+      context.fillText(text, left + width * place, top + height + 6);
+    }
   }
 }
 

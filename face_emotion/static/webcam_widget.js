@@ -3,6 +3,7 @@
 import {
   cameraProblem, fillCameras, fitInto, nextVideoFrame, openCamera, releaseCamera, toJpeg,
 } from './camera.js';
+import { faceKey } from './faces.js';
 import { HISTORY_MS, WidgetView } from './webcam_view.js';
 
 const SILENCE_MS = 4000;                   // no answer for this long: the kernel is gone
@@ -10,6 +11,27 @@ const RATE_MS = 2000;                      // answers are counted over this time
 const PAINT_MS = 120;                      // bars, history and numbers change at most this often; boxes always
 const LARGEST_UPLOAD = 4e6;                // bytes; a larger picture is made smaller before it is sent
 const UPLOAD_SIDE = 2048;
+const GAP_MS = 1000;                       // a face unseen for longer interrupts its lines
+const LEAVES_MS = 3000;                    // a face unseen for so long gives way to another, unless it was chosen
+
+// From left to right as they are seen.
+function inViewOrder(faces, mirrored) {
+  const center = ({ bbox: [x, , width] }) => (x + width / 2) * (mirrored ? -1 : 1);
+  return [...faces].sort((a, b) => center(a) - center(b));
+}
+
+function largest(faces) {
+  const area = ({ bbox: [, , width, height] }) => width * height;
+  const index = faces.reduce((best, face, k) => (area(face) > area(faces[best] ?? face) ? k : best), 0);
+  return faces.length ? faceKey(faces[index], index) : undefined;
+}
+
+function saveText(text, name) {
+  const link = document.createElement('a');
+  Object.assign(link, { href: URL.createObjectURL(new Blob([text], { type: 'text/csv' })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
 
 class WebcamWidget {
   constructor(model, parent) {
@@ -19,7 +41,7 @@ class WebcamWidget {
     this.id = Math.random().toString(36).slice(2);   // of this view: a widget may be shown twice
     this.pending = new Map();              // number of a frame -> when it was sent
     this.answerTimes = [];
-    this.points = [];                      // the history of the largest face
+    this.clearHistory();
     this.number = this.total = this.paintedAt = 0;
     this.attempt = 0;                      // counts starts and stops, so that a late camera is not kept
     this.listen();
@@ -35,6 +57,8 @@ class WebcamWidget {
       view.file.value = '';                // so that the same file can be chosen again
     };
     view.cameras.onchange = () => this.start();
+    view.csv.onclick = () => this.model.send({ kind: 'csv' });
+    view.onChoose = (key) => this.choose(key);
     this.listeners = {
       'msg:custom': (message) => this.receive(message),
       comm_live_update: () => this.expectAnswerSoon(),
@@ -174,7 +198,7 @@ class WebcamWidget {
     if (!file) return;
     this.release();
     this.setRunning(false);
-    this.points = [];
+    this.clearHistory();
     const bitmap = await createImageBitmap(file).catch(() => null);   // Python may still read it
     const size = bitmap ? fitInto(bitmap.width, bitmap.height, UPLOAD_SIDE) : [];
     const large = file.size > LARGEST_UPLOAD;
@@ -191,6 +215,7 @@ class WebcamWidget {
     const { view } = this;
     if (message.kind === 'result') this.showResult(message);
     else if (message.kind === 'picture' && view.root.dataset.state === 'picture') this.showPicture(message);
+    else if (message.kind === 'csv') saveText(message.text, 'faces.csv');
     else if (message.kind === 'taken') view.flash(view.words.taken);
     else if (message.kind === 'error') this.showError(message);
     else if (message.kind === 'start' && latest.get(this.model.get('key')) === this && !this.active) this.start();
@@ -212,15 +237,18 @@ class WebcamWidget {
     if (!this.stream || sentAt === undefined) return;
     this.lastAnswer = now;
     this.total += 1;
-    view.overlay.show(results, frame, this.model.get('mirror'));
-    this.remember(results, now);
+    const mirrored = this.model.get('mirror');
+    const faces = inViewOrder(results, mirrored);
+    this.remember(faces, now);
+    view.overlay.show(faces, frame, mirrored, this.chosen);
     const rate = this.countAnswer(now);
     if (now - this.paintedAt < PAINT_MS) return;
     this.paintedAt = now;
+    view.csv.disabled = false;
     view.showRate(rate, now - sentAt, this.total);
-    view.showCards(results);
-    view.count(results);
-    view.plot(this.points, now);
+    view.showCards(faces, this.chosen);
+    view.count(faces);
+    view.plot(this.tracks.get(this.chosen) ?? [], now, this.tracks.size > 1 ? this.chosen : null);
   }
 
   // Answers a second, this one included.
@@ -236,15 +264,40 @@ class WebcamWidget {
     this.view.count(results);
   }
 
+  // ---------------------------------------------------------------- the history of each face
+
+  clearHistory() {
+    this.tracks = new Map();               // key of a face -> its points
+    this.chosen = null;                    // key of the face that is shown
+    this.chosenByUser = false;
+  }
+
   remember(faces, now) {
-    const area = ({ bbox: [, , width, height] }) => width * height;
-    const [largest] = [...faces].sort((a, b) => area(b) - area(a));
-    this.gap ||= !largest;
-    if (largest) {
-      this.points.push({ time: now, probabilities: largest.probabilities, gap: this.gap });
-      this.gap = false;
+    faces.forEach((face, index) => {
+      const key = faceKey(face, index);
+      const points = this.tracks.get(key) ?? [];
+      const gap = now - (points.at(-1)?.time ?? -Infinity) > GAP_MS;
+      this.tracks.set(key, [...points, { time: now, probabilities: face.probabilities, gap }]);
+    });
+    for (const [key, points] of this.tracks) {
+      while (points.length && now - points[0].time > HISTORY_MS) points.shift();
+      if (!points.length) this.tracks.delete(key);
     }
-    this.points = this.points.filter(({ time }) => now - time <= HISTORY_MS);
+    if (!this.keepsChosen(now)) this.chosen = largest(faces) ?? this.chosen;
+  }
+
+  // A face that was chosen stays while it has a history; another one gives way when it has left.
+  keepsChosen(now) {
+    const last = this.tracks.get(this.chosen)?.at(-1);
+    if (!last) this.chosenByUser = false;
+    return last && (this.chosenByUser || now - last.time <= LEAVES_MS);
+  }
+
+  choose(key) {
+    if (!this.tracks.has(key)) return;
+    this.chosen = key;
+    this.chosenByUser = true;
+    this.paintedAt = 0;                    // show it with the next answer
   }
 
   showError(message) {
