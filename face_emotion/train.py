@@ -40,6 +40,7 @@ from .learning.device import device_advice, device_line, mixed_precision, strate
 from .learning.export import FORMATS, parse_formats, save_artefact
 from .learning.feed import StageFeed
 from .learning.folds import RunTable, plan_runs, predict_runs, report_runs, train_runs
+from .learning.label_noise import drop_suspects
 from .learning.progress import curves_png, progress_callback, tensorboard_callbacks
 from .learning.runlog import describe_faces, describe_stage, log_beginning
 from .learning.schedule import Stage, TrainingError, make_optimizer, plan_stages
@@ -368,6 +369,8 @@ def main(argv: list[str] | None = None) -> int:
         formats = parse_formats(args.formats)
         print(device_line(settings), *filter(None, [device_advice()]), sep="\n", flush=True)
         data = _load(args.data, args.limit, settings, args.shares)
+        if args.drop_suspects:
+            data["train"] = drop_suspects(data["train"], args.drop_suspects)
         print(*(describe_faces(split, faces) for split, faces in data.items()), sep="\n", flush=True)
         if args.folds or args.seeds > 1:
             options = args.folds, args.seeds, args.weights, args.resume, formats

@@ -31,6 +31,8 @@ def train_parser() -> argparse.ArgumentParser:
     add("--limit", type=int, help="train on at most this many faces (default: all)")
     add("--folds", type=int, default=0, metavar="K", help="train K times, each time testing another part of the faces")
     add("--seeds", type=int, default=1, metavar="N", help="train from N seeds and compare the results (default: 1)")
+    noise = "leave out faces whose label is probably wrong: those of a list, or without FILE those found now"
+    add("--drop-suspects", nargs="?", const="find", metavar="FILE", help=noise)
     add("--resume", action="store_true", help="continue the training in --out")
     formats = "files to write, with commas: keras, h5, savedmodel, tflite, fp16.tflite, onnx (default: all)"
     add("--formats", default="all", help=formats)

@@ -122,9 +122,11 @@ def suspects_of(
 # %% ../../nbs/learning/15_label_noise.ipynb #2a8dde22
 def drop_suspects(
     data: FaceData,  # training faces
-    suspects: str | Path | pd.DataFrame,  # a table with a column `name`, or its CSV file
+    suspects: str | Path | pd.DataFrame,  # a table with a column `name`, its CSV file, or "find": find them first
 ) -> FaceData:
     "The faces that are not on the list. Raises `DataError` when the list is of other faces or leaves a class empty."
+    if isinstance(suspects, str) and suspects == "find":
+        suspects = suspects_of(data, progress=True)
     what = "the table" if isinstance(suspects, pd.DataFrame) else suspects
     if not isinstance(suspects, pd.DataFrame):
         try:
