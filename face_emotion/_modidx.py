@@ -732,6 +732,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                            'face_emotion.data.ferplus.main': ('data/ferplus.html#main', 'face_emotion/data/ferplus.py')},
             'face_emotion.data.manifest': { 'face_emotion.data.manifest.Journal': ( 'data/manifest.html#journal',
                                                                                     'face_emotion/data/manifest.py'),
+                                            'face_emotion.data.manifest.Journal.__contains__': ( 'data/manifest.html#journal.__contains__',
+                                                                                                 'face_emotion/data/manifest.py'),
                                             'face_emotion.data.manifest.Journal.__init__': ( 'data/manifest.html#journal.__init__',
                                                                                              'face_emotion/data/manifest.py'),
                                             'face_emotion.data.manifest.Journal.__iter__': ( 'data/manifest.html#journal.__iter__',

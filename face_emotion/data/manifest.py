@@ -211,6 +211,9 @@ class Journal:
     def __len__(self) -> int:
         return len(self._line)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._line
+
     def _load(self) -> None:
         with open(self.path, "rb") as f:
             for number, line in enumerate(f, 1):

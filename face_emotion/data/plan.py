@@ -94,8 +94,9 @@ class CropFolder:
         "Append entries to the journal. Crops that their records no longer name are removed first."
         entries = iter(entries)
         while some := list(islice(entries, 1000)):
-            for entry, old in zip(some, journal.read([entry.key for entry in some])):
-                if old and old.row.crop and old.row.crop != entry.row.crop:
+            again = [entry for entry in some if entry.key in journal]
+            for entry, old in zip(again, journal.read(entry.key for entry in again)):
+                if old.row.crop and old.row.crop != entry.row.crop:
                     (self.path / old.row.crop).unlink(missing_ok=True)
             journal.append(some)
 
