@@ -7,6 +7,10 @@ const GRACE_MS = 400;                      // a face missed for a frame or two k
 
 const copyOf = (template) => document.getElementById(template).content.firstElementChild.cloneNode(true);
 
+function write(element, content) {
+  if (element.textContent !== content) element.textContent = content;
+}
+
 export class Cards {
   #list;
   #palette;
@@ -90,14 +94,14 @@ export class Cards {
   #fill(card, face) {
     card.dataset.emotion = face.emotion;
     card.style.setProperty('--hue', this.#palette.of(face.emotion));
-    card.querySelector('.emotion').textContent = emotionName(face.emotion);
-    card.querySelector('.confidence').textContent = shownConfidence(face);
+    write(card.querySelector('.emotion'), emotionName(face.emotion));
+    write(card.querySelector('.confidence'), shownConfidence(face));
     for (const bar of card.querySelectorAll('[data-probability]')) {
       const probability = face.probabilities[bar.dataset.probability] ?? 0;
       bar.dataset.value = probability;
       bar.classList.toggle('top', bar.dataset.probability === face.emotion);
-      bar.querySelector('.fill').style.width = `${100 * probability}%`;
-      bar.querySelector('.value').textContent = percent(probability);
+      bar.querySelector('.fill').style.transform = `scaleX(${probability})`;   // a width would move the whole page
+      write(bar.querySelector('.value'), percent(probability));
     }
   }
 

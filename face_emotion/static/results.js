@@ -107,7 +107,7 @@ export function showSummary() {
     const bar = byId('bar').content.firstElementChild.cloneNode(true);
     bar.style.setProperty('--hue', palette.of(emotion));
     bar.querySelector('.name').textContent = emotionName(emotion);
-    bar.querySelector('.fill').style.width = percent(share);
+    bar.querySelector('.fill').style.transform = `scaleX(${share})`;
     bar.querySelector('.value').textContent = percent(share);
     return bar;
   }));
