@@ -7,12 +7,14 @@ __all__ = ['THREADS', 'RunError', 'Run', 'predict_pictures', 'predict_video', 'p
 
 # %% ../../nbs/core/14_run.ipynb #ed4a121c
 import multiprocessing
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -58,7 +60,7 @@ class Run:
         if self.output is None:
             return None
         stem = f"camera{source.path}" if source.kind == CAMERA else source.path.stem
-        names = (f"{stem}{RESULT_ENDING}", *(f"{stem}_{i}{RESULT_ENDING}" for i in range(2, 10**6)))
+        names = (f"{stem}{'' if i == 1 else f'_{i}'}{RESULT_ENDING}" for i in count(1))
         name = next(n for n in names if n.lower() not in self._taken)
         self._taken.add(name.lower())
         return self.output / name
@@ -91,6 +93,8 @@ _predictor: Predictor | None = None  # of a worker
 
 def _start_worker(predictor: Predictor | None, model: Path, min_confidence: float) -> None:
     global _predictor
+    if predictor is None:  # a process of its own: Ctrl-C is for the one that started it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     _predictor = predictor or Predictor(model, budget=ThreadBudget(1), min_confidence=min_confidence)
 
 
