@@ -10,6 +10,7 @@ __all__ = ['logger', 'BACKBONES', 'UNFREEZE', 'STAGES', 'build_model', 'load_wei
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -178,14 +179,27 @@ def _metadata_for(source: str | Path, stem: str | Path, metadata: str | Path | N
         raise ModelError(f"The metadata of {source} cannot be used: {e}") from None
 
 
-def _average(model: keras.Model, other: str | Path) -> bool:
-    "Average the weights with another model's. Whether the statistics of BatchNormalization were the same."
-    theirs = keras.models.clone_model(model)
-    if not load_weights(theirs, other):
-        raise ModelError(f"{other} has other classes, so its weights cannot be averaged with those of this model.")
-    model.set_weights([(a + b) / 2 for a, b in zip(model.get_weights(), theirs.get_weights())])
-    pairs = zip(learning_batchnorm(model), learning_batchnorm(theirs))
-    return all(np.allclose(a.moving_mean, b.moving_mean, rtol=1e-4) for a, b in pairs)
+def _average(model: keras.Model, others: list[str | Path], shares: np.ndarray) -> bool:
+    "Average the weights with those of other models. Whether the statistics of BatchNormalization were the same."
+    total, same = [shares[0] * w for w in model.get_weights()], True
+    for other, share in zip(others, shares[1:]):
+        theirs = keras.models.clone_model(model)
+        if not load_weights(theirs, other):
+            raise ModelError(f"{other} has other classes, so its weights cannot be averaged with those of this model.")
+        total = [a + share * b for a, b in zip(total, theirs.get_weights())]
+        pairs = zip(learning_batchnorm(model), learning_batchnorm(theirs))
+        same &= all(np.allclose(a.moving_mean, b.moving_mean, rtol=1e-4) for a, b in pairs)
+    model.set_weights(total)
+    return same
+
+
+def _shares(weights: Sequence[float] | None, models: int) -> np.ndarray:
+    "How much of each model is in their average; the sum is 1."
+    shares = np.ones(models) if weights is None else np.array(weights, float)
+    if len(shares) != models or not (np.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
+        given = ",".join(f"{s:g}" for s in shares)
+        raise ModelError(f"The weights {given} do not fit {models} models: give one number of 0 or more for each.")
+    return shares / shares.sum()
 
 
 def _adjustment(model: str | Path) -> float:
@@ -208,9 +222,10 @@ def bundle(
     metadata: str | Path | None = None,  # JSON file of `Metadata`; None: that beside `source`, or else at `stem`
     formats: tuple[str, ...] = (".keras", ".tflite"),  # endings of the files to write
     tau: float = 0.0,  # logit adjustment by the class shares in the metadata; earlier adjustment counts towards it
-    blend: str | Path | None = None,  # average with this model's weights (Wortsman et al. 2022, arXiv 2109.01903)
+    blend: str | Path | Sequence = (),  # average with these models' weights (Wortsman et al. 2022, arXiv 2203.05482)
     img_size: int | None = None,  # new side of the input in pixels (Touvron et al. 2019, arXiv 1906.06423)
     faces: FaceData | None = None,  # training faces, for the BatchNormalization statistics of averaged weights
+    shares: Sequence[float] | None = None,  # of the source and of each of `blend`; None: all the same
 ) -> Artefact:
     "Write an artefact from a Keras model, optionally adjusted, averaged or resized. Raises `ModelError`."
     meta, beside = _metadata_for(source, stem, metadata), Artefact(source).file(".json")
@@ -219,21 +234,23 @@ def bundle(
     model = build_model(meta.backbone, meta.class_names, size, dropout, source, momentum)
 
     done = settings.get("logit_adjustment", 0.0) if metadata is None and beside.is_file() else 0.0
-    if blend:
-        done = (done + _adjustment(blend)) / 2
-        if not _average(model, blend) and faces is None:
+    others = [blend] if isinstance(blend, (str, Path)) else list(blend or ())
+    if others:
+        parts, names = _shares(shares, 1 + len(others)), ", ".join(Path(o).name for o in others)
+        done = float(parts @ [done, *map(_adjustment, others)])
+        if not _average(model, others, parts) and faces is None:
             logger.warning(
                 "The BatchNormalization statistics of %s and %s differ, and their mean does not fit the mean of their "
                 "weights. Give training faces (--data) to compute them again.",
                 Path(source).name,
-                Path(blend).name,
+                names,
             )
         if faces is not None:
             reestimate_batchnorm(model, plain_batches(faces, size, 32))
-        settings["blended_with"] = Path(blend).name
+        settings |= {"blended_with": names, "blended_by": parts.round(4).tolist()}
     if tau:
         adjust_logits(model, _class_shares(meta), tau - done)
-    if tau or blend or img_size:
+    if tau or others or img_size:
         settings["logit_adjustment"] = tau or done
         changed = {"input": (size, size, 3), "settings": settings, "temperature": 1.0, "metrics": {}}
         meta = meta.model_copy(update=changed)
@@ -250,9 +267,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--logit-adjustment", type=float, default=0.0, metavar="TAU", help=tau)
     add(
         "--blend",
+        nargs="+",
+        default=[],
         metavar="MODEL",
-        help="average the weights with this model, such as the one that training started from",
+        help="average the weights with these models, such as other folds; alone: of these models, written to --out",
     )
+    by = "of the averaged models in their order, such as 0.7,0.3 (default: all the same)"
+    add("--weights", type=lambda s: [float(x) for x in s.split(",")], metavar="SHARE,SHARE,...", help=by)
     data = "training faces, which give averaged weights the BatchNormalization statistics that fit them"
     add("--data", metavar="DIR|MANIFEST|NPZ", help=data)
     size = "new side of the input; fit the temperature again afterwards (default: the one of training)"
@@ -273,14 +294,16 @@ def main(argv: list[str] | None = None) -> int:
     "Make the bundled artefact from a Keras model, or export a model to every format."
     parser = _parser()
     args = parser.parse_args(argv)
+    if not (args.bundle or args.export) and len(args.blend) > 1 and args.out:
+        args.export, *args.blend = args.blend
     if bool(args.bundle) == bool(args.export):
-        parser.error("give either --bundle or --export")
+        parser.error("give --bundle, --export, or --blend with several models and --out")
     try:
         source = args.bundle or args.export
         out = args.out or (BUNDLED_MODEL if args.bundle else Artefact(source).stem)
         formats = (".keras", ".tflite") if args.bundle else FORMATS
         tau, faces = args.logit_adjustment, _training_faces(args.data, source, out, args.metadata)
-        artefact = bundle(source, out, args.metadata, formats, tau, args.blend, args.img_size, faces)
+        artefact = bundle(source, out, args.metadata, formats, tau, args.blend, args.img_size, faces, args.weights)
     except (ModelError, DataError) as e:
         print(e, file=sys.stderr)
         return 1

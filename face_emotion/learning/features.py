@@ -114,12 +114,6 @@ class Tail(keras.Model):
     def weights(self):
         return self._whole().weights
 
-    def get_weights(self):
-        return self._whole().get_weights()
-
-    def set_weights(self, weights):
-        self._whole().set_weights(weights)
-
     def save_weights(self, *args, **kwargs):
         self._whole().save_weights(*args, **kwargs)
 
@@ -210,6 +204,7 @@ def _reserved(path: Path, shape: tuple) -> np.ndarray:
 
 def compute_views(
     part: keras.Model,  # from `frozen_part`
+    make: Callable[[], Callable],  # gives what `make_encoder` gives; called when something has to be computed
     load: Callable[[int], tuple],  # number of a batch -> pictures uint8, targets, weights
     sizes: list[int],  # how many pictures each batch has
     path: Path,  # without ending: .npy gets the features, .npz the rest
@@ -224,7 +219,7 @@ def compute_views(
     starts, began = np.cumsum([0, *sizes]), time.perf_counter()
     done.unlink(missing_ok=True)
     features = _reserved(path.with_suffix(".npy"), (int(starts[-1]), *part.output_shape[1:]))
-    encode = make_encoder(part, path.parent, sum(sizes) >= FEW and can_use_lite(part))
+    encode = make()
 
     def run(i):
         images, targets, weights = load(i)
@@ -343,6 +338,7 @@ class FeatureCache:
         limit: float,  # GB that the files may take
     ):
         self.model, self.folder, self.views, self.limit = model, folder, views, limit
+        self.pictures, self.encoders = 0, {}  # expected number; by side of the pictures
 
     def problem(
         self,
@@ -358,12 +354,22 @@ class FeatureCache:
         part = frozen_part(self.model, size)
         if part is None:
             return "its first layers learn"
-        need = 2e-9 * (faces * self.views + validation) * float(np.prod(part.output_shape[1:]))
+        self.pictures = faces * self.views + validation
+        need = 2e-9 * self.pictures * float(np.prod(part.output_shape[1:]))
         if need > self.limit:
             return f"it takes {need:.1f} GB, CACHE_GB allows {self.limit:g}"
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free / 1e9
         return f"it takes {need:.1f} GB, the disk has {free:.1f} GB left" if need > 0.8 * free else ""
+
+    def _encoder(self, part: keras.Model) -> Callable:
+        "The same for training and validation pictures of a size."
+        size = part.input_shape[1]
+        if size not in self.encoders:
+            folder = self.folder / str(size)
+            folder.mkdir(exist_ok=True)
+            self.encoders[size] = make_encoder(part, folder, self.pictures >= FEW and can_use_lite(part))
+        return self.encoders[size]
 
     def training(
         self,
@@ -379,7 +385,7 @@ class FeatureCache:
         key, path = {"first_step": first_step, "passes": passes}, self.folder / f"training-{size}"
         sizes = [n] * (passes * batches.steps)
         part = frozen_part(self.model, size)
-        views = compute_views(part, lambda i: batches[first_step + i], sizes, path, key)
+        views = compute_views(part, lambda: self._encoder(part), lambda i: batches[first_step + i], sizes, path, key)
         return ViewBatches(views, n, batches.steps, first_step, batches.seed)
 
     def validation(
@@ -396,7 +402,8 @@ class FeatureCache:
             return images, data.targets[rows], np.ones(len(images), np.float32)
 
         sizes = [min(batch_size, len(data) - i) for i in range(0, len(data), batch_size)]
-        return compute_views(frozen_part(self.model, size), load, sizes, self.folder / f"validation-{size}", {})
+        part, path = frozen_part(self.model, size), self.folder / f"validation-{size}"
+        return compute_views(part, lambda: self._encoder(part), load, sizes, path, {})
 
     def close(self) -> None:
         "Remove the files."

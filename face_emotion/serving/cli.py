@@ -42,7 +42,7 @@ COMMANDS = {
     "train": Command(
         "train a model: first the head, then the backbone",
         "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats "
-        "--shares",
+        "--shares --folds --seeds",
         extra="train",
     ),
     "evaluate": Command(
@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "model": Command(
         "export a model to other formats, or make the bundled model",
-        "--bundle --export --metadata --logit-adjustment --blend --data --img-size --out",
+        "--bundle --export --metadata --logit-adjustment --blend --weights --data --img-size --out",
         extra="train",
     ),
     "doctor": Command(
