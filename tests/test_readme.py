@@ -1,5 +1,6 @@
 """The commands of the READMEs and CONTRIBUTING.md: those without data are run, of the others every option exists."""
 
+import io
 import json
 import os
 import re
@@ -9,11 +10,12 @@ import sys
 from functools import lru_cache
 
 import pytest
+from PIL import Image
 from serving import ROOT, ServerProcess
 
 TEXTS = ("README.md", "README.ko.md", "CONTRIBUTING.md")
 RUN_AS_THEY_ARE = {"config"}  # commands that need no file of the reader's
-ELSEWHERE = ("ssh", "sudo", "unzip", "pre-commit", "source")  # programs of the reader's machine
+ELSEWHERE = ("pip", "pre-commit", "source", "ssh", "sudo", "unzip")  # programs of the reader's machine
 OWN = {"--help", "info", "completion"}  # what `face-emotion` answers itself
 
 
@@ -140,11 +142,16 @@ def server(tmp_path_factory):
         yield server.ws
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
-def test_python_blocks_run(name, tmp_path, server):
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_python_blocks_run(readme, tmp_path, server):
     photograph(tmp_path / "photo.jpg")
-    for block in fences(read(name), "python"):
-        done = run(sys.executable, "-c", block.replace("EmotionClient()", f"EmotionClient({server!r})"), cwd=tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        photograph(tmp_path / name)
+    film(tmp_path / "film.mp4")
+    code = ""
+    for block in fences(read(readme), "python"):
+        code = block if "import" in block else code + block  # a block without imports continues the one before
+        done = run(sys.executable, "-c", code.replace("EmotionClient()", f"EmotionClient({server!r})"), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         if "EmotionClient" in block:
             assert "happy" in done.stdout
@@ -155,17 +162,24 @@ def photograph(path):
     cv2.imwrite(str(path), data.astronaut()[..., ::-1])
 
 
-def test_commands_with_a_picture_and_a_sample(tmp_path):
-    "What the README does first, with the generator and a portrait in place of the reader's own files."
-    data = pytest.importorskip("skimage.data")
-    cv2 = pytest.importorskip("cv2")
-    photograph(tmp_path / "photo.jpg")
-    frames = cv2.VideoWriter(str(tmp_path / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (512, 512))
+def film(path):
+    "A video of five frames with one face."
+    data, cv2 = pytest.importorskip("skimage.data"), pytest.importorskip("cv2")
+    frames = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (512, 512))
     for _ in range(5):
         frames.write(data.astronaut()[..., ::-1])
     frames.release()
+
+
+def test_commands_with_a_picture_and_a_sample(tmp_path):
+    "What the README does first, with the generator and a portrait in place of the reader's own files."
+    for folder in ("photos", "more"):
+        (tmp_path / folder).mkdir()
+    for name in ("photo.jpg", "photos/one.jpg", "more/one.heic"):
+        photograph(tmp_path / name) if name.endswith("jpg") else (tmp_path / name).write_bytes(heic())
+    film(tmp_path / "film.mp4")
     found = project_commands("\n".join(f"```sh\n{b}```" for b in fences(read("README.md"), "sh")))
-    wanted = [(name, args) for name, args in found if name in ("predict", "sample") and args[0] != "webcam"]
+    wanted = [(name, args) for name, args in found if name in ("predict", "sample") and args[0] != "0"]
     assert len(wanted) == 3
     for name, args in wanted:
         arguments = ["30" if a == "200" else a for a in args]
@@ -173,6 +187,15 @@ def test_commands_with_a_picture_and_a_sample(tmp_path):
         assert done.returncode == 0, f"{name} {args}: {done.stderr}"
     made = {p.name for p in tmp_path.iterdir()}
     assert made >= {"photo_emotions.jpg", "photo_emotions.csv", "results", "aihub_sample"}
+    assert (tmp_path / "results" / "emotions.csv").exists()
+
+
+def heic() -> bytes:
+    "The portrait as a HEIC file."
+    heif = pytest.importorskip("pillow_heif")
+    data, file = pytest.importorskip("skimage.data"), io.BytesIO()
+    heif.from_pillow(Image.fromarray(data.astronaut())).save(file, format="HEIF")
+    return file.getvalue()
 
 
 def test_git_ignores_what_the_commands_write(text):
