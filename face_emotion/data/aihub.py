@@ -178,7 +178,10 @@ def _box(value: object) -> Box | None:
         box = tuple(float(value[k]) for k in ("minX", "minY", "maxX", "maxY"))
     except (TypeError, KeyError, ValueError):
         return None
-    return box if all(map(math.isfinite, box)) else None
+    if not all(map(math.isfinite, box)):
+        return None
+    x0, y0, x1, y1 = box
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)  # some were drawn from another corner
 
 
 @lru_cache(10_000)
