@@ -49,7 +49,8 @@ from .serving.schema import Prediction, asyncapi
 from .serving.service import Service, shared_metrics, watchdog
 from .serving.session import EchoSession, check_handshake, emotion_session, serve_session
 from .serving.startup import addresses, certificate_problem, model_problem
-from .serving.transport import free_port, hide_queries, port_problem, read_upload, uvicorn_options
+from .serving.transport import free_port, hide_queries, port_problem, uvicorn_options
+from .serving.uploads import read_upload
 from .serving.workers import FrameResult, claimed_pixels, process_upload
 
 # %% ../nbs/07_serve.ipynb #eaa97a61

@@ -102,7 +102,7 @@ def test_frames_are_counted_over_all_addresses():
 
 
 def test_upload_that_is_too_slow(server, monkeypatch):
-    monkeypatch.setattr(transport, "UPLOAD_WITHIN", 0.3)
+    monkeypatch.setattr("face_emotion.serving.uploads.UPLOAD_WITHIN", 0.3)
     with socket.create_connection(("127.0.0.1", server.settings.server_port)) as s:
         s.sendall(
             b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc"

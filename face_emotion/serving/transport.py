@@ -5,22 +5,18 @@
 # %% auto #0
 __all__ = ['FRAMES_PER_SECOND', 'UNFINISHED_PER_ADDRESS', 'UNFINISHED_TOTAL', 'MAX_FRAGMENTS', 'SEND_BUFFER', 'CUT_AFTER',
            'HANDSHAKE_WITHIN', 'SMALL_PIECE', 'LARGE_PIECE', 'FRAMES_PER_TURN', 'MESSAGE_WITHIN', 'FIRST_BYTE_WITHIN',
-           'STALLED_AFTER', 'UPLOAD_WITHIN', 'AddressUse', 'SocketTable', 'SocketProtocol', 'HttpProtocol',
-           'read_upload', 'WithoutQuery', 'hide_queries', 'uvicorn_options', 'port_problem', 'free_port']
+           'STALLED_AFTER', 'AddressUse', 'SocketTable', 'SocketProtocol', 'HttpProtocol', 'WithoutQuery',
+           'hide_queries', 'uvicorn_options', 'port_problem', 'free_port']
 
 # %% ../../nbs/serving/03_transport.ipynb #3f877049
 import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import uvicorn
 from fastcore.basics import patch
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -28,7 +24,7 @@ from websockets.frames import Frame
 
 from ..core.config import Settings
 from .guard import Bucket, network_of
-from .protocol import CLOSES, HARD_CAP, FrameError, too_large
+from .protocol import CLOSES, HARD_CAP
 
 # %% ../../nbs/serving/03_transport.ipynb #78994f8f
 FRAMES_PER_SECOND = 1500  # WebSocket frames of every kind from one address, twice as many at once
@@ -286,51 +282,6 @@ class HttpProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         super().connection_lost(exc)
-
-# %% ../../nbs/serving/03_transport.ipynb #c0de0302
-UPLOAD_WITHIN = 30.0  # seconds
-
-
-async def read_upload(
-    request: Request,  # a form with a file, or the image itself as the body
-    max_bytes: int,
-) -> bytes:
-    "The uploaded image, in memory. Raises `FrameError`."
-    try:
-        body = await asyncio.wait_for(_read_body(request, max_bytes), UPLOAD_WITHIN)
-    except asyncio.TimeoutError:
-        raise FrameError("too_slow", f"The upload did not arrive within {UPLOAD_WITHIN:g} seconds.") from None
-    is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-    return await _file_of_form(request, body) if is_form else body
-
-
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    body, size = bytearray(), 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= max_bytes:
-            body += chunk
-        elif size > 4 * max_bytes:
-            break
-    if size > max_bytes:
-        raise too_large(size, max_bytes)
-    return bytes(body)
-
-
-async def _file_of_form(request: Request, body: bytes) -> bytes:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield body
-
-    try:
-        parser = MultiPartParser(request.headers, chunks(), max_files=1, max_fields=8)
-        parser.spool_max_size = len(body) + 1  # never to the disk
-        form = await parser.parse()
-    except (MultiPartException, ValueError, KeyError) as e:
-        raise FrameError("no_image", f"The form cannot be read: {getattr(e, 'message', e)}") from None
-    for value in form.values():
-        if isinstance(value, UploadFile):
-            return await value.read()
-    raise FrameError("no_image", 'The form has no file. Send it as "file", or send the image itself as the body.')
 
 # %% ../../nbs/serving/03_transport.ipynb #cbf9aa2f
 class WithoutQuery(logging.Filter):
