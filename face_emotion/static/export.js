@@ -2,16 +2,14 @@
 
 import { faceKey } from './faces.js';
 
-const BOX = ['x0', 'y0', 'x1', 'y1'];
-
-// A row for each face, and one for a moment without a face. Columns are named as in the files of `face-emotion predict`.
+// A row for each face, and one for a moment without a face. Columns are those of `face-emotion predict`.
 export function toCsv(history, classNames, judge) {
-  const head = ['source', 'time', 'face_id', ...BOX, 'score', 'emotion', 'confidence', ...classNames];
+  const head = ['source', 'time', 'face_id', 'box', 'score', 'emotion', 'confidence', ...classNames];
   const rows = history.moments.flatMap(({ source, time, faces }) => {
     const when = [source, time === null ? '' : time.toFixed(3)];
     if (!faces.length) return [[...when, ...Array(head.length - 2).fill('')]];
     return judge(faces).map((face, index) => [
-      ...when, faceKey(face, index), ...corners(face.bbox), face.score, face.emotion, face.confidence,
+      ...when, faceKey(face, index), JSON.stringify(corners(face.bbox)), face.score, face.emotion, face.confidence,
       ...classNames.map((name) => face.probabilities[name]),
     ]);
   });
