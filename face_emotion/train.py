@@ -8,13 +8,13 @@ __all__ = ['logger', 'compile_for', 'Training', 'run_stage', 'class_shares', 'ex
 
 # %% ../nbs/04_train.ipynb #db9d6514
 if __name__ == "__main__" and "__file__" in globals():
-    from face_emotion.core.arguments import train_parser
+    from face_emotion.core.arguments import sigterm_as_ctrl_c, train_parser
 
     train_parser().parse_args()  # --help and wrong options are answered before TensorFlow loads
 
 # %% ../nbs/04_train.ipynb #2d3b0755
-import signal
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +24,15 @@ import numpy as np
 import pandas as pd
 
 from .augment import Mixer, make_augment
-from .core.arguments import train_parser
+from .core.arguments import sigterm_as_ctrl_c, train_parser
 from .core.artefact import Artefact, Metadata, ModelError
 from .core.config import Settings, TrainingSettings, get_settings, settings_or_exit
 from .core.files import write_atomically
 from .core.log import get_logger, setup_logging
 from .core.package import documented
 from .data.batches import Batches, class_weights, validation_tf
-from .data.dataset import DataError, FaceData, from_folders, stratified
-from .data.sources import load_data
+from .data.dataset import DataError, FaceData, stratified
+from .data.sources import load_training
 from .learning.batchnorm import refresher
 from .learning.checkpoint import Ending, NotFiniteError, RunFolder, SaveState, TrackBest, TrainingState
 from .learning.checkpoint import disk_full, ending_of, set_random_state, start_or_resume
@@ -331,31 +331,22 @@ def train_many(
     stopped = train_runs(runs, Path(out), stem, one, resume)
     return stopped or report_runs(runs, predict_runs(runs, Path(out), stem), data, Path(out), settings.seed)
 
-# %% ../nbs/04_train.ipynb #9c9a2fec
-def _load(
-    paths: list[str] | None, limit: int | None, settings: Settings, shares: list[float] | None = None
-) -> dict[str, FaceData]:
-    if paths:
-        return load_data(paths, settings.class_names, limit, settings.seed, shares=shares)
-    if shares:
-        raise DataError("--shares needs --data, with as many files.")
-    names = settings.class_names
-    folders = {"train": settings.data_dir_train, "validation": settings.data_dir_val}
-    parts = {split: from_folders(folder, names) for split, folder in folders.items()}
-    if limit:
-        wanted = {"train": limit, "validation": max(limit // 5, len(names))}
-        parts = {split: d.take(stratified(d, wanted[split], settings.seed)) for split, d in parts.items()}
-    return parts
-
 # %% ../nbs/04_train.ipynb #32a85300
-def _like_ctrl_c(number: int, frame) -> None:
-    "SIGTERM does what SIGINT does, even where a shell started this in the background and SIGINT is ignored."
-    handler = signal.getsignal(signal.SIGINT)
-    (handler if callable(handler) else signal.default_int_handler)(number, frame)
-
-
 def _by_file(result: TrainingResult) -> dict[str, dict]:
     return result.artefact.metadata.metrics["validation"].get("files", {}) if result.artefact else {}
+
+
+def _train_as_asked(args: Namespace, settings: Settings) -> RunTable | TrainingResult:
+    formats = parse_formats(args.formats)
+    print(device_line(settings), *filter(None, [device_advice()]), sep="\n", flush=True)
+    data = load_training(args.data, settings, args.limit, args.shares)
+    if args.drop_suspects:
+        data["train"] = drop_suspects(data["train"], args.drop_suspects)
+    print(*(describe_faces(split, faces) for split, faces in data.items()), sep="\n", flush=True)
+    if args.folds or args.seeds > 1:
+        options = args.folds, args.seeds, args.weights, args.resume, formats
+        return train_many(data, args.out, settings, *options)
+    return train(data, args.out, settings, args.weights, args.resume, formats)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -364,25 +355,13 @@ def main(argv: list[str] | None = None) -> int:
     names = ("epochs_head", "epochs_finetune", "img_size", "batch_size")
     settings = settings_or_exit(**{name: getattr(args, name) for name in names})
     setup_logging()
-    previous = signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
-        formats = parse_formats(args.formats)
-        print(device_line(settings), *filter(None, [device_advice()]), sep="\n", flush=True)
-        data = _load(args.data, args.limit, settings, args.shares)
-        if args.drop_suspects:
-            data["train"] = drop_suspects(data["train"], args.drop_suspects)
-        print(*(describe_faces(split, faces) for split, faces in data.items()), sep="\n", flush=True)
-        if args.folds or args.seeds > 1:
-            options = args.folds, args.seeds, args.weights, args.resume, formats
-            result = train_many(data, args.out, settings, *options)
-        else:
-            result = train(data, args.out, settings, args.weights, args.resume, formats)
+        with sigterm_as_ctrl_c():
+            result = _train_as_asked(args, settings)
     except (TrainingError, ModelError, DataError, ValueError) as e:
         logger.error("%s", e)
         print(e, file=sys.stderr)
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     if isinstance(result, RunTable):
         print(result, f"Written to {args.out}/runs.csv and runs.json.", sep="\n\n")
         return 0

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FERPLUS', 'CUT_BY_MESH', 'SPLITS', 'public_data', 'picture_digests', 'ferplus_split', 'from_npz', 'unseen', 'combine',
-           'load_data']
+           'load_data', 'load_training']
 
 # %% ../../nbs/data/09_sources.ipynb #287fe127
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.config import DEFAULT_CLASS_NAMES, load_settings
+from ..core.config import DEFAULT_CLASS_NAMES, Settings, load_settings
 from ..core.crop import Framing
 from face_emotion.data.dataset import (
     DataError,
@@ -316,4 +316,24 @@ def load_data(
         few = max(limit // 5, len(names))
         wanted = {s: limit if s in ("train", "all") else few for s in parts}
         parts = {s: d.take(stratified(d, wanted[s], seed)) for s, d in parts.items()}
+    return parts
+
+# %% ../../nbs/data/09_sources.ipynb #a6f47098
+def load_training(
+    paths: list[str | Path] | None,  # as for `load_data`; None: DATA_DIR_TRAIN and DATA_DIR_VAL
+    settings: Settings,  # CLASS_NAMES, SEED and the two folders
+    limit: int | None = None,  # as for `load_data`
+    shares: list[float] | None = None,  # as for `load_data`
+) -> dict[str, FaceData]:  # train and validation
+    "What `train` learns from. Raises `DataError`."
+    if paths:
+        return load_data(paths, settings.class_names, limit, settings.seed, shares=shares)
+    if shares:
+        raise DataError("--shares needs --data, with as many files.")
+    names = settings.class_names
+    folders = {"train": settings.data_dir_train, "validation": settings.data_dir_val}
+    parts = {split: from_folders(folder, names) for split, folder in folders.items()}
+    if limit:
+        wanted = {"train": limit, "validation": max(limit // 5, len(names))}
+        parts = {split: d.take(stratified(d, wanted[split], settings.seed)) for split, d in parts.items()}
     return parts
