@@ -139,6 +139,7 @@ def _draw_face(image: np.ndarray, bbox: Sequence[int], text: str, color: tuple[i
     cv2.rectangle(image, (x, y), (x + w, y + h), color, thickness, smooth)
 
     (tw, th), base = cv2.getTextSize(text, font, scale, pen)
+    base = max(base, th // 2)  # OpenCV 5 leaves out the space below the line
     top = y - th - base if y - th - base >= 0 else y + h
     top = max(0, min(top, image.shape[0] - th - base - 1))
     x = max(0, min(x, image.shape[1] - tw - 3))
