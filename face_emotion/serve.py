@@ -34,8 +34,9 @@ from .core.artefact import Artefact
 from .core.config import Settings, get_settings, load_settings, settings_or_exit
 from .core.log import default_folder, setup_logging
 from .core.package import documented
+from .serving.access import TICKET_SECONDS, network_of
 from .serving.card import model_facts
-from .serving.guard import PAGE_POLICY, SecurityMiddleware, docs_policy, network_of
+from .serving.guard import PAGE_POLICY, SecurityMiddleware, docs_policy
 from .serving.listener import end_with_parent, listen, log_briefly, raise_file_limit, run_server
 from face_emotion.serving.protocol import (
     ERRORS,
@@ -45,7 +46,7 @@ from face_emotion.serving.protocol import (
     error_message,
     too_many_frames,
 )
-from .serving.schema import Prediction, asyncapi
+from .serving.schema import Prediction, Ticket, asyncapi
 from .serving.service import Service, shared_metrics, watchdog
 from .serving.session import EchoSession, check_handshake, emotion_session, serve_session
 from .serving.startup import addresses, certificate_problem, model_problem
@@ -205,6 +206,11 @@ async def _predict_upload(request: Request, service: Service) -> FrameResult:
 
 # %% ../nbs/07_serve.ipynb #3709d85c
 def _add_sockets(app: FastAPI) -> None:
+    @app.post("/api/ticket", summary="A ticket that opens one WebSocket as `?ticket=`", responses={401: {}, 403: {}})
+    async def ticket() -> Ticket:
+        ticket = app.state.service.guard.tickets.issue(time.time())
+        return Ticket(ticket=ticket, expires_in=TICKET_SECONDS)
+
     @app.websocket("/ws/emotion")
     async def emotion(socket: WebSocket) -> None:
         if await check_handshake(socket, app.state.service):

@@ -15,6 +15,7 @@ from jsonschema import validate
 from serving import ROOT, ThreadedServer, as_text, fetch, pair, portrait, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
+from websockets.sync.client import connect
 
 import face_emotion.serve as serve
 import face_emotion.serving.transport as transport
@@ -105,7 +106,8 @@ def test_upload_that_is_too_slow(server, monkeypatch):
     monkeypatch.setattr("face_emotion.serving.uploads.UPLOAD_WITHIN", 0.3)
     with socket.create_connection(("127.0.0.1", server.settings.server_port)) as s:
         s.sendall(
-            b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc"
+            b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc"
         )
         answer = s.recv(2000) + s.recv(2000)
         assert answer.startswith(b"HTTP/1.1 408") and b'"too_slow"' in answer
@@ -236,6 +238,71 @@ def test_unauthorized():
                 ws.send("{")
 
 
+def by_name(server, name: str, path: str = "/ws/emotion", **options):
+    "A socket of a client that knows the server by another name."
+    connection = socket.create_connection(("127.0.0.1", server.settings.server_port), 5)
+    return connect(f"ws://{name}{path}", sock=connection, compression=None, **options)
+
+
+def test_wrong_host(server):
+    port = server.settings.server_port
+    for path in ("/ws/emotion", "/ws/debug"):
+        with pytest.raises(InvalidStatus) as e:
+            by_name(server, f"evil.example:{port}", path, origin=f"http://evil.example:{port}")
+        assert e.value.response.status_code == 421
+    for path in ("/", "/api/predict", "/metrics", "/openapi.json", "/model-card.json"):
+        status, body = fetch(server.url + path, host=f"evil.example:{port}")
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (421, "wrong_host") and "ALLOWED_HOSTS" in error["message"], path
+    assert fetch(server.url + "/healthz", host="evil.example")[0] == 200
+    with ThreadedServer(allowed_hosts="faces.example") as other:
+        with by_name(other, "faces.example") as ws:
+            ws.send("{")
+
+
+def test_a_ticket_opens_one_socket():
+    with ThreadedServer(access_token="s3cret-token") as server:
+        assert fetch(server.url + "/api/ticket", b"")[0] == 401
+        status, body = fetch(server.url + "/api/ticket", b"", authorization="Bearer s3cret-token")
+        path = f"/ws/emotion?ticket={json.loads(body)['ticket']}"
+        with server.connect(path=path) as ws:
+            ws.send("{")
+        assert refused(server, path=path) == (401, "unauthorized")
+
+
+def test_too_many_tokens():
+    with ThreadedServer(access_token="s3cret-token") as server:
+        statuses = [fetch(server.url + "/metrics", authorization=f"Bearer {i}")[0] for i in range(12)]
+        assert statuses == [401] * 10 + [429] * 2
+        right = {"additional_headers": {"Authorization": "Bearer s3cret-token"}}
+        assert refused(server, **right) == (429, "too_many_tokens")
+        elsewhere = socket.create_connection(
+            ("127.0.0.1", server.settings.server_port), 5, source_address=("127.0.0.2", 0)
+        )
+        with server.connect(sock=elsewhere, **right) as ws:
+            ws.send("{")
+
+
+def test_debug_off(server):
+    with server.connect(path="/ws/debug") as ws:  # a client on the same machine
+        ws.send("a")
+        assert ws.recv(5) == "Echo: a"
+    with ThreadedServer(debug_socket="off") as closed:
+        assert refused(closed, path="/ws/debug") == (403, "debug_off")
+
+
+def test_two_lengths(server):
+    with socket.create_connection(("127.0.0.1", server.settings.server_port), 5) as s:
+        s.sendall(
+            b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        )
+        answer = b""
+        while data := s.recv(4096):  # until the server closes the connection
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 400 ") and b'"two_lengths"' in answer
+
+
 def test_too_many_connections():
     with ThreadedServer(connections_per_address=2) as server:
         with server.connect(), server.connect(path="/ws/debug"):
@@ -345,7 +412,7 @@ def not_reading(server, path: str = "/ws/emotion") -> socket.socket:
     s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     s.connect(("127.0.0.1", server.settings.server_port))
     s.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
     head = b""

@@ -173,7 +173,9 @@ def test_one_address_cannot_take_all_connections():
 
 
 def test_slow_uploads_of_one_address_leave_room_for_others(server):
-    upload = b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n\r\nx"
+    upload = (
+        b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n\r\nx"
+    )
     image = portrait()
     with contextlib.ExitStack() as stack:
         for _ in range(16):
@@ -182,8 +184,8 @@ def test_slow_uploads_of_one_address_leave_room_for_others(server):
         wait_until(lambda: server.service.uploads["127.0.0.1"] == 4)
         port = server.settings.server_port
         with socket.create_connection(("127.0.0.1", port), 5, source_address=("127.0.0.2", 0)) as other:
-            head = f"POST /api/predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(image)}\r\n\r\n"
-            other.sendall(head.encode() + image)
+            head = "POST /api/predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            other.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(image) + image)
             assert b"happy" in until_closed(other, 20)
     wait_until(lambda: not server.service.uploads)
 
@@ -211,6 +213,8 @@ def test_tls_is_not_waited_for(tmp_path):
                 stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 5))
             assert psutil.Process(server.process.pid).num_fds() < 120
             assert _tls_answers(server.port, "127.0.0.2")
+        assert b"strict-transport-security: max-age" in _over_tls(server.port, "127.0.0.1", socket.gethostname())
+        assert b"strict-transport-security" not in _over_tls(server.port, "127.0.0.1", "localhost")
         assert "Traceback" not in server.log() + server.text()
 
 
@@ -224,14 +228,18 @@ def make_certificate(folder: Path) -> str:
 
 
 def _tls_answers(port: int, source: str = "127.0.0.1") -> bool:
-    context = ssl._create_unverified_context()
     try:
-        with socket.create_connection(("127.0.0.1", port), 5, source_address=(source, 0)) as raw:
-            with context.wrap_socket(raw) as connection:
-                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                return b'"ok"' in connection.recv(4096) + connection.recv(4096)
+        return b'"ok"' in _over_tls(port, source)
     except OSError:
         return False
+
+
+def _over_tls(port: int, source: str, host: str = "localhost") -> bytes:
+    context = ssl._create_unverified_context()
+    with socket.create_connection(("127.0.0.1", port), 5, source_address=(source, 0)) as raw:
+        with context.wrap_socket(raw) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host.encode())
+            return until_closed(connection, 5)
 
 
 def test_too_few_files_are_said_at_the_start(tmp_path):

@@ -19,12 +19,16 @@ def browser(playwright):
 
 def test_token(browser, tmp_path):
     with ServerProcess(tmp_path, ACCESS_TOKEN="s3cret-token") as server:
-        page = browser.new_page(permissions=["camera"])
+        page, sockets = browser.new_page(permissions=["camera"]), []
+        page.on("websocket", lambda socket: sockets.append(socket.url))
         page.goto(server.url + "/#token=s3cret-token")
+        assert page.url == server.url + "/"
+        page.reload()  # the tab keeps the token
         page.set_input_files("#upload", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": portrait()})
         sync_api.expect(page.locator("#faces [data-face-id]")).to_have_count(1, timeout=20_000)
         page.click("#start")
         sync_api.expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=20_000)
+        assert sockets and "ticket=" in sockets[0] and "s3cret" not in sockets[0]
         wait_until(lambda: "s3cret" not in server.log() and "/ws/emotion" in server.log())
 
 

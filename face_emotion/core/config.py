@@ -206,7 +206,15 @@ class Settings(TrainingSettings):
     forwarded_allow_ips: Annotated[tuple[str, ...], NoDecode] = _Expert(
         (), description="server: addresses of proxies whose X-Forwarded-For header is believed; * believes any"
     )
-    access_token: SecretStr | None = _Expert(None, description="server: token that clients must send")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = _Expert(
+        (), description="server: names by which clients reach it, besides its own, such as faces.example; * allows any"
+    )
+    access_token: SecretStr | None = _Expert(
+        None, description="server: token that clients must send, at least 12 characters"
+    )
+    debug_socket: Literal["local", "on", "off"] = _Expert(
+        "local", description="server: who may use /ws/debug; local: clients on the same machine"
+    )
 
     @property
     def public_data_folder(self) -> Path:
@@ -215,7 +223,7 @@ class Settings(TrainingSettings):
         root = next((p for p in (here, *here.parents) if (p / "settings.ini").is_file()), here)
         return (root / self.public_data_dir).resolve()
 
-    @field_validator("allowed_origins", "forwarded_allow_ips", mode="before")
+    @field_validator("allowed_origins", "allowed_hosts", "forwarded_allow_ips", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         return cls._split_names(value) if value else ()
@@ -226,6 +234,21 @@ class Settings(TrainingSettings):
         if bad := [o for o in origins if o != "*" and not re.fullmatch(r"https?://[^/\s]+", o)]:
             raise ValueError(f"an origin is http:// or https:// with a host and no path, {', '.join(bad)} is not")
         return tuple(o.lower() for o in origins)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := [h for h in hosts if "/" in h or " " in h]:
+            raise ValueError(f"a host is a name or an address without http:// and path, {', '.join(bad)} is not")
+        return tuple(h.lower() for h in hosts if h)
+
+    @field_validator("access_token")
+    @classmethod
+    def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token and len(token.get_secret_value().strip()) < 12:
+            advice = 'python -c "import secrets; print(secrets.token_urlsafe(24))"'
+            raise ValueError(f"needs at least 12 characters. This prints a good one: {advice}")
+        return token
 
     @field_validator("input_path", "model_path", "log_dir", "access_token", mode="before")
     @classmethod
@@ -241,7 +264,8 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for e in error.errors():
         name = str(e["loc"][0]).upper()
-        lines.append(f"  {name}={e['input']!r}: {e['msg'].removeprefix('Value error, ')}")
+        value = "'***'" if name == "ACCESS_TOKEN" else repr(e["input"])
+        lines.append(f"  {name}={value}: {e['msg'].removeprefix('Value error, ')}")
     title = f"{len(lines)} invalid setting{'s' * (len(lines) > 1)} (environment, .env or command line):"
     return "\n".join([title, *lines])
 

@@ -23,7 +23,7 @@ from uvicorn.supervisors import Multiprocess
 
 from ..core.config import Settings
 from ..core.log import get_logger
-from .guard import network_of
+from .access import network_of
 from .transport import uvicorn_options
 
 # %% ../../nbs/serving/13_listener.ipynb #11a00006

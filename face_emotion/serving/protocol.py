@@ -46,8 +46,12 @@ ERRORS: dict[str, tuple[int | None, str]] = {  # code: HTTP status of /api/predi
     "too_many_faces": (None, "a warning beside results: MAX_FACES faces were found, there may be more"),
 }
 REFUSALS: dict[str, tuple[int, str]] = {  # code: HTTP status of the handshake or request, meaning
+    "wrong_host": (421, "the Host header is not a name of this server; ALLOWED_HOSTS can list more names"),
     "forbidden_origin": (403, "the page comes from another host, and ALLOWED_ORIGINS does not list it"),
     "unauthorized": (401, "ACCESS_TOKEN is set, and neither the bearer token nor ?ticket= matches"),
+    "too_many_tokens": (429, "too many wrong tokens from this address; try again in a minute"),
+    "debug_off": (403, "/ws/debug is for clients on the same machine; DEBUG_SOCKET=on allows others"),
+    "two_lengths": (400, "the request has both Content-Length and Transfer-Encoding"),
     "too_many_connections": (429, "this address already has CONNECTIONS_PER_ADDRESS connections"),
     "server_full": (503, "CONNECTIONS_TOTAL connections are open"),
 }

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 
 from ..core.image import ImageError
 from ..core.log import get_logger
-from .guard import network_of
+from .access import is_address, is_loopback, network_of
+from .guard import Refusal
 from .protocol import CLOSES, V1, V2, FrameError, hello, quick_reject, too_large, too_many_frames
 from .service import Service
 from .workers import FrameResult, claimed_pixels, process_frame
@@ -247,12 +248,21 @@ async def check_handshake(
 ) -> bool:  # if True, `serve_session` must follow, which gives the connection back
     "Whether the client may connect. If not, the handshake is answered with the reason."
     guard, host = service.guard, socket.client.host if socket.client else ""
-    refusal = guard.check(socket.headers, socket.url.query) or guard.acquire(host)
+    refusal = _debug_refusal(socket, service.settings.debug_socket, host)
+    refusal = refusal or guard.check(socket.headers, socket.url.query, host, is_handshake=True) or guard.acquire(host)
     if refusal is None:
         return True
     service.metrics.refused.labels(refusal.code).inc()
     await socket.send_denial_response(refusal.response())
     return False
+
+
+def _debug_refusal(socket: WebSocket, allowed: str, host: str) -> Refusal | None:
+    if socket.url.path != "/ws/debug" or allowed == "on":
+        return None
+    if allowed == "local" and (is_loopback(host) or not is_address(host)):  # a Unix socket has no address
+        return None
+    return Refusal("debug_off")
 
 
 async def serve_session(

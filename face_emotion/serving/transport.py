@@ -23,7 +23,8 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame
 
 from ..core.config import Settings
-from .guard import Bucket, network_of
+from .access import network_of
+from .guard import Bucket
 from .protocol import CLOSES, HARD_CAP
 
 # %% ../../nbs/serving/03_transport.ipynb #78994f8f

@@ -1,7 +1,7 @@
 // A picture instead of the camera: shown on the stage, made small enough, sent to the server.
 
 import { fitInto, toJpeg } from './camera.js';
-import { endpoint, TOKEN } from './connection.js';
+import { authorization, endpoint } from './connection.js';
 
 const LARGEST_UPLOAD = { bytes: 2 * 1024 * 1024, side: 4096 };
 const SHRUNK_SIDE = 1920;
@@ -63,7 +63,7 @@ export async function predict(image, file, signal) {
   const content = await fitForUpload(image, file);
   const form = new FormData();
   form.append('file', content, content.name ?? 'picture.jpg');
-  const headers = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
+  const headers = authorization();
   const response = await fetch(endpoint('api/predict'), { method: 'POST', body: form, headers, signal });
   const answer = await response.json().catch(() => ({}));
   if (!response.ok || answer.error || !answer.results) throw problem(errorKey(answer.error?.code), answer.error?.message);
