@@ -2,6 +2,10 @@
 
     python benchmarks/soak.py --minutes 30            20 clients, half of them misbehaving
     python benchmarks/soak.py --minutes 0.2           the short form that tests/test_soak.py runs
+    python benchmarks/soak.py --minutes 30 --good 6 --bad 0 --attacks all
+                                                      every habit of attacks.py at once, from two addresses each
+    python benchmarks/soak.py --minutes 7 --good 6 --bad 0 --attacks all --table [--clone DIR]
+                                                      each habit by itself, as a table; with another clone beside it
 
 Good clients send a few frames per second each and wait for the answers. Bad clients take turns: they vanish without a
 close, send garbage between frames, never read, flood the server with frames, send a message byte by byte, or upload
@@ -11,10 +15,12 @@ garbage by HTTP. Before each minute, the good clients are measured alone for ten
 import argparse
 import asyncio
 import collections
+import contextlib
 import json
 import multiprocessing
 import os
 import random
+import re
 import socket
 import statistics
 import struct
@@ -23,11 +29,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
 import psutil
+from attacks import ATTACKS, attackers
+from tabulate import tabulate
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -178,34 +187,39 @@ async def slow_reader(run: Run, address: str) -> None:
         await asyncio.sleep(0.5)
 
 
-def phase(port: int, seconds: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...] = ()) -> Run:
+def phase(port: int, seconds: float, plan: "Plan", hostile: bool = True) -> Run:
     "Good clients for a while. Bad ones run in another process, so that they do not slow the good ones' clock."
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    other = context.Process(target=bad_ones, args=(port, seconds, n_bad, habits, results)) if n_bad else None
+    hostile = hostile and (plan.bad or plan.attacks)
+    other = context.Process(target=bad_ones, args=(port, seconds, plan, results)) if hostile else None
     if other:
         other.start()
-    run = asyncio.run(clients(port, seconds, n_good, 0, rate, habits))
+    run = asyncio.run(clients(port, seconds, plan, good_ones=True))
     if other:
         run.counts.update(results.get(timeout=60))
         other.join(30)
     return run
 
 
-def bad_ones(port: int, seconds: float, n_bad: int, habits: tuple[str, ...], results) -> None:
+def bad_ones(port: int, seconds: float, plan: "Plan", results) -> None:
     "The bad clients of a phase, in their own process."
     os.nice(10)  # usually they run on other machines
-    results.put(asyncio.run(clients(port, seconds, 0, n_bad, 1, habits)).counts)
+    results.put(asyncio.run(clients(port, seconds, plan, good_ones=False)).counts)
 
 
-async def clients(port: int, seconds: float, n_good: int, n_bad: int, rate: float, habits: tuple[str, ...]) -> Run:
-    "Clients for a while; half of the bad ones are slow readers."
+async def clients(port: int, seconds: float, plan: "Plan", good_ones: bool) -> Run:
+    "The good or the bad clients for a while; half of the bad ones are slow readers."
     run = Run(port)
-    tasks = [asyncio.create_task(good(run, rate)) for _ in range(n_good)]
-    for i in range(n_bad):
-        address = f"127.0.1.{i + 1}" if sys.platform == "linux" else "127.0.0.1"
-        client = slow_reader(run, address) if i % 2 else bad(run, address, habits)
-        tasks.append(asyncio.create_task(client))
+    if good_ones:
+        tasks = [asyncio.create_task(good(run, plan.rate)) for _ in range(plan.good)]
+    else:
+        attacks = attackers(plan.attacks, plan.addresses, port, run.counts, lambda: run.end)
+        tasks = [asyncio.create_task(work) for work in attacks]
+        for i in range(plan.bad):
+            address = f"127.0.1.{i + 1}" if sys.platform == "linux" else "127.0.0.1"
+            client = slow_reader(run, address) if i % 2 else bad(run, address, plan.habits)
+            tasks.append(asyncio.create_task(client))
     await asyncio.sleep(seconds)
     run.end = True
     done, late = await asyncio.wait(tasks, timeout=5)
@@ -226,6 +240,9 @@ class Plan:
     bad: int  # misbehaving clients, half of which never read
     rate: float  # frames per second of each good client
     habits: tuple[str, ...]  # of the bad clients that do read
+    attacks: tuple[str, ...] = ()  # keys of ATTACKS
+    addresses: int = 2  # of each attack
+    root: Path = ROOT  # folder of the clone that serves
 
 
 def percentile(values: list[float], q: float) -> float:  # milliseconds
@@ -250,10 +267,12 @@ def counters(port: int) -> list[str]:
     return [line for line in lines if any(end in line for end in (*ends, "lost_total "))]
 
 
-def start_server(port: int, folder: Path, output) -> subprocess.Popen:
-    "A server process, once it is ready."
-    command = [sys.executable, "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "SEND_TIMEOUT": "5", "LOG_DIR": "logs"}
+def start_server(port: int, folder: Path, output, root: Path) -> subprocess.Popen:
+    "A server process of a clone, once it is ready. A clone with an environment of its own uses that."
+    python = root / ".venv" / "bin" / "python"
+    python = python if root != ROOT and python.exists() else sys.executable
+    command = [str(python), "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)]
+    env = {**os.environ, "PYTHONPATH": str(root), "SEND_TIMEOUT": "5", "LOG_DIR": "logs"}
     server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=env)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -265,27 +284,95 @@ def start_server(port: int, folder: Path, output) -> subprocess.Popen:
     return server
 
 
-def soak(plan: Plan) -> dict:
-    "The whole run; its figures."
+@contextlib.contextmanager
+def running(root: Path) -> Iterator[tuple[subprocess.Popen, int, Path]]:
+    "A server of a clone, its port and its folder, which holds its output and logs."
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "output.txt", "wb") as output:
-        server = start_server(port, Path(folder), output)
+        server = start_server(port, Path(folder), output, root)
         try:
-            return measure(server, port, plan, Path(folder))
+            yield server, port, Path(folder)
         finally:
             server.kill()
             server.wait()
 
 
+def soak(plan: Plan) -> dict:
+    "The whole run; its figures."
+    with running(plan.root) as (server, port, folder):
+        return measure(server, port, plan, folder)
+
+
+def reset_peak(pid: int) -> None:
+    "Let the kernel forget the peak of a process's memory."
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_mb(pid: int) -> float:
+    "The peak of a process's memory since `reset_peak`; what it uses now where the kernel does not tell."
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    return psutil.Process(pid).memory_info().rss / 2**20 if psutil.pid_exists(pid) else float("nan")
+
+
+def attack_table(plan: Plan, roots: list[Path]) -> list[dict]:
+    "One row for each attack and clone: what the good clients noticed, memory, and what the attackers got."
+    seconds, rows = plan.minutes * 60 / len(plan.attacks) / len(roots), []
+    for name in plan.attacks:
+        for root in roots:
+            with running(root) as (server, port, folder):
+                one = replace(plan, attacks=(name,), root=root)
+                phase(port, 3, one, hostile=False)  # warm up
+                alone = phase(port, max(5, seconds / 3), one, hostile=False)
+                before = psutil.Process(server.pid).memory_info().rss / 2**20
+                reset_peak(server.pid)
+                among = phase(port, seconds, one)
+                rows.append({"habit": name, "clone": _name(root), **_row(alone, among, before, peak_mb(server.pid))})
+                rows[-1]["tracebacks"] = tracebacks(folder)
+                print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def _name(root: Path) -> str:
+    found = re.search(r'__version__ = "(.+)"', (root / "face_emotion" / "__init__.py").read_text(encoding="utf-8"))
+    return f"{found[1] if found else '?'} in {root.name}" if root != ROOT else "this one"
+
+
+def _row(alone: Run, among: Run, before: float, peak: float) -> dict:
+    p95 = [percentile(run.latencies, 0.95) for run in (alone, among)]
+    expected = len(alone.latencies)
+    troubles = {k.partition(": ")[2]: n for k, n in among.counts.items() if k.startswith("good:")}
+    answered = troubles.pop("answered", 0)
+    got = {k.partition(": ")[2]: n for k, n in among.counts.most_common() if not k.startswith("good:")}
+    return {
+        "p95 alone ms": round(p95[0], 1),
+        "p95 with ms": round(p95[1], 1),
+        "ratio": round(p95[1] / p95[0], 2) if expected else float("nan"),
+        "good answered": answered,
+        "good refused": ", ".join(f"{n} {k}" for k, n in troubles.items()) or "none",
+        "MB before": round(before),
+        "MB peak": round(peak),
+        "what the bad ones got": ", ".join(f"{n} {k}" for k, n in list(got.items())[:4]) or "nothing",
+    }
+
+
+def tracebacks(folder: Path) -> int:
+    "Tracebacks in the logs and the output of a server."
+    files = [*(folder / "logs").glob("*.log"), folder / "output.txt"]
+    return sum(f.read_text(errors="replace").count("Traceback") for f in files)
+
+
 def measure(server: subprocess.Popen, port: int, plan: Plan, folder: Path) -> dict:
     "The figures of a running server, which is stopped at the end."
     process, seconds = psutil.Process(server.pid), plan.minutes * 60
-    phase(port, max(6, min(10, seconds / 4)), plan.good, plan.bad, plan.rate, plan.habits)  # warm up
+    phase(port, max(6, min(10, seconds / 4)), plan)  # warm up
     time.sleep(1)
     start, files = process.memory_info().rss / 2**20, process.num_fds()
-    memory, alone, among = minutes_of(process, port, plan)
+    memory, peaks, alone, among = minutes_of(process, port, plan)
 
     deadline = time.monotonic() + 30  # slow readers are cut after SEND_TIMEOUT
     while time.monotonic() < deadline and "face_emotion_connections 0.0" not in metrics(port):
@@ -296,34 +383,40 @@ def measure(server: subprocess.Popen, port: int, plan: Plan, folder: Path) -> di
     code = server.wait(10)
     logs = list((folder / "logs").glob("*.log"))
     return {
-        **{f"plan: {key}": value for key, value in asdict(plan).items()},
+        **{f"plan: {key}": value for key, value in asdict(plan).items() if key != "root"},
         "memory start MB": round(start, 1),
         "memory end MB": round(statistics.median(memory[-3:]), 1),
         "memory by minute": [round(m) for m in memory],
+        "memory peak MB": round(max(peaks)),
         "open files at start": files,
         **compare(alone, among),
         "counts": dict(sorted(sum((run.counts for run in among), collections.Counter()).items())),
         "server": server_lines,
-        "tracebacks in log": sum(f.read_text(errors="replace").count("Traceback") for f in logs),
+        "tracebacks in log": tracebacks(folder),
         "log bytes": sum(f.stat().st_size for f in logs),
         "exit code": code,
         "exit seconds": round(time.monotonic() - stopped, 2),
     }
 
 
-def minutes_of(process: psutil.Process, port: int, plan: Plan) -> tuple[list[float], list[Run], list[Run]]:
-    "Memory by minute, and the phases without and with bad clients, in turn: other load on the machine affects both."
-    memory, alone, among, left = [], [], [], plan.minutes * 60
+def minutes_of(process: psutil.Process, port: int, plan: Plan) -> tuple[list[float], list[float], list[Run], list[Run]]:
+    """Memory after each minute, its peaks, and the phases without and with bad clients.
+
+    They take turns, because other load on the machine then affects both.
+    """
+    memory, peaks, alone, among, left = [], [], [], [], plan.minutes * 60
     while left > 0:
-        alone.append(phase(port, min(10, max(5, plan.minutes * 15)), plan.good, 0, plan.rate))
-        among.append(phase(port, min(60, left), plan.good, plan.bad, plan.rate, plan.habits))
+        alone.append(phase(port, min(10, max(5, plan.minutes * 15)), plan, hostile=False))
+        reset_peak(process.pid)
+        among.append(phase(port, min(60, left), plan))
+        peaks.append(peak_mb(process.pid))
         memory.append(process.memory_info().rss / 2**20)
         p50, p95 = (percentile(among[-1].latencies, q) for q in (0.5, 0.95))
         quiet = percentile(alone[-1].latencies, 0.95)
         print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files", end=", ", file=sys.stderr)
         print(f"p50 {p50:.1f}, p95 {p95:.1f} ms (alone {quiet:.1f})", file=sys.stderr, flush=True)
         left -= 60
-    return memory, alone, among
+    return memory, peaks, alone, among
 
 
 def compare(alone: list[Run], among: list[Run]) -> dict:
@@ -351,17 +444,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bad", type=int, default=10, help="number of bad clients; half never read (default: 10)")
     parser.add_argument("--rate", type=float, default=5, help="frames per second of each good client (default: 5)")
     parser.add_argument("--habits", default=",".join(HABITS), help="of the bad clients that do read (default: all)")
+    parser.add_argument("--attacks", default="", help=f"more bad clients: {', '.join(ATTACKS)}, or all (default: none)")
+    parser.add_argument("--addresses", type=int, default=2, help="addresses of each attack (default: 2)")
+    parser.add_argument(
+        "--table", action="store_true", help="each attack by itself, on a server of its own, as a table"
+    )
+    parser.add_argument("--clone", type=Path, help="clone that serves instead of this one; with --table: beside it")
     parser.add_argument("--seed", type=int, default=0, help="of the random generator (default: 0)")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     args = parser.parse_args(argv)
     random.seed(args.seed)
-    plan = Plan(args.minutes, args.good, args.bad, args.rate, tuple(args.habits.split(",")))
-    figures = soak(plan)
+    attacks = tuple(ATTACKS) if args.attacks == "all" else tuple(filter(None, args.attacks.split(",")))
+    if unknown := [name for name in attacks if name not in ATTACKS]:
+        parser.error(f"--attacks: there is no {', '.join(unknown)}. Choose from {', '.join(ATTACKS)}.")
+    if args.table and not attacks:
+        parser.error("--table needs --attacks")
+    habits, clone = tuple(args.habits.split(",")), args.clone.resolve() if args.clone else None
+    plan = Plan(args.minutes, args.good, args.bad, args.rate, habits, attacks, args.addresses, clone or ROOT)
+    figures = attack_table(plan, [clone, ROOT] if clone else [ROOT]) if args.table else soak(plan)
     text = json.dumps(figures, indent=1, ensure_ascii=False)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    print(tabulate(figures, "keys", "github", disable_numparse=True) if args.table else text)
     return 0
 
 

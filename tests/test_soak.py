@@ -11,7 +11,7 @@ from serving import ROOT
 @pytest.mark.timeout(240)
 def test_soak(tmp_path):
     out = tmp_path / "soak.json"
-    options = "--minutes 0.15 --good 4 --bad 8 --rate 4 --out".split()
+    options = "--minutes 0.15 --good 4 --bad 8 --rate 4 --attacks all --out".split()
     command = [sys.executable, "benchmarks/soak.py", *options, str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=230)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -22,4 +22,6 @@ def test_soak(tmp_path):
     assert "face_emotion_connections 0.0" in figures["server"]
     assert figures["memory end MB"] < figures["memory start MB"] * 1.3 + 20
     assert counts["good: answered"] > 20
+    assert counts["stuck_upgrade: answered 431 and closed"] and counts["fragments: closed 1008"]
+    assert counts["ping_flood: closed 1008"] and counts["idle_tcp: closed"] and counts["hog: answered"]
     assert {k for k in counts if k.startswith(("good:", "harness"))} == {"good: answered"}
