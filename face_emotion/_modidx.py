@@ -883,6 +883,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                    'face_emotion/data/sources.py'),
                                            'face_emotion.data.sources._joined': ( 'data/sources.html#_joined',
                                                                                   'face_emotion/data/sources.py'),
+                                           'face_emotion.data.sources._limited': ( 'data/sources.html#_limited',
+                                                                                   'face_emotion/data/sources.py'),
                                            'face_emotion.data.sources._muxspace': ( 'data/sources.html#_muxspace',
                                                                                     'face_emotion/data/sources.py'),
                                            'face_emotion.data.sources._own': ('data/sources.html#_own', 'face_emotion/data/sources.py'),

@@ -16,7 +16,7 @@ if __name__ == "__main__" and "__file__" in globals():
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
@@ -30,7 +30,7 @@ from .core.config import Settings, TrainingSettings, get_settings, settings_or_e
 from .core.files import write_atomically
 from .core.log import get_logger, setup_logging
 from .core.package import documented
-from .data.batches import Batches, class_weights, validation_tf
+from .data.batches import Batches, broken_text, check_readable, class_weights, validation_tf, without_broken
 from .data.dataset import DataError, FaceData, stratified
 from .data.sources import load_training
 from .learning.batchnorm import refresher
@@ -78,6 +78,7 @@ class Training:
     state: TrainingState  # where the training stands; changes after each epoch
     formats: tuple[str, ...] = FORMATS  # endings of the artefact's files
     callbacks: Sequence[keras.callbacks.Callback] = ()  # called after those of this module
+    broken: dict[str, str] = field(default_factory=dict)  # name and reason of each picture that cannot be read
 
     def batches(
         self,
@@ -88,18 +89,18 @@ class Training:
         s, data = self.settings, self.data["train"]
         mix = Mixer(s.p_mixup, s.p_cutmix, s.mixup_alpha, s.cutmix_alpha) if stage.mix else None
         weights = None if s.class_weights == "none" else class_weights(data.mean_targets[None], s.class_weights)
-        augment = make_augment(s.augment)
-        return Batches(data, size or s.img_size, s.batch_size, augment, mix, weights, s.seed, s.cache_images)
+        options = make_augment(s.augment), mix, weights, s.seed, s.cache_images, self.broken
+        return Batches(data, size or s.img_size, s.batch_size, *options)
 
     def feed(
         self,
         model: keras.Model,  # compiled for the stage
         stage: Stage,  # the one that trains
     ) -> StageFeed:
-        "What the stage learns from. Validation has at most VAL_STEPS batches unless AUTO_STEPS is on."
+        "What the stage learns from. With AUTO_STEPS off, validation has VAL_STEPS batches, every class in proportion."
         s, faces = self.settings, self.data["validation"]
         if not s.auto_steps:
-            faces = faces.take(stratified(faces, s.val_steps * s.batch_size))
+            faces = faces.take(stratified(faces, s.val_steps * s.batch_size, s.seed))
         return StageFeed(model, stage, s, lambda size: self.batches(stage, size), faces, self.folder.path / "cache")
 
 # %% ../nbs/04_train.ipynb #63d89114
@@ -259,6 +260,7 @@ def _finish(training: Training, ending: Ending) -> TrainingResult:
         message = f"{ending.message or 'The disk is full.'} The best model, {weights}, {place}"
         return TrainingResult("disk", message, None, history)
     message = f"{ending.message} The best model, {weights}, is in {artefact.stem}.*".strip()
+    message += broken_text(training.broken)
     return TrainingResult(ending.status, message, artefact, history)
 
 # %% ../nbs/04_train.ipynb #a6046da2
@@ -287,10 +289,11 @@ def train(
     settings, formats = settings or get_settings(), parse_formats(formats)
     if lacking := {"train", "validation"} - set(data):
         raise TrainingError(f"There is no {' and no '.join(sorted(lacking))} data.")
-    stages = plan_stages(settings)
+    stages, broken = plan_stages(settings), {}
+    data = {**data, "validation": without_broken(data["validation"], broken)}
     folder = RunFolder(Path(out), f"emotion_classifier_{len(settings.class_names)}_classes")
     state = start_or_resume(folder, _run_of(settings, data, weights), resume)
-    training = Training(data, settings, folder, state, formats, callbacks)
+    training = Training(data, settings, folder, state, formats, callbacks, broken)
     make_augment(settings.augment)  # unknown names are an error now, not after the model is built
     log_beginning(settings, data, folder.stem.parent, weights, len(state.history))
     keras.utils.set_random_seed(settings.seed)
@@ -340,6 +343,8 @@ def _train_as_asked(args: Namespace, settings: Settings) -> RunTable | TrainingR
     formats = parse_formats(args.formats)
     print(device_line(settings), *filter(None, [device_advice()]), sep="\n", flush=True)
     data = load_training(args.data, settings, args.limit, args.shares)
+    if args.check:
+        check_readable({split: data[split] for split in ("train", "validation") if split in data})
     if args.drop_suspects:
         data["train"] = drop_suspects(data["train"], args.drop_suspects)
     print(*(describe_faces(split, faces) for split, faces in data.items()), sep="\n", flush=True)

@@ -36,6 +36,7 @@ def train_parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=1, metavar="N", help="train from N seeds and compare the results (default: 1)")
     noise = "leave out faces whose label is probably wrong: those of a list, or without FILE those found now"
     add("--drop-suspects", nargs="?", const="find", metavar="FILE", help=noise)
+    add("--check", action="store_true", help="decode all pictures first, stop with the names of broken ones")
     add("--resume", action="store_true", help="continue the training in --out")
     formats = "files to write, with commas: keras, h5, savedmodel, tflite, fp16.tflite, onnx (default: all)"
     add("--formats", default="all", help=formats)

@@ -293,7 +293,7 @@ def _read(path: Path, names: tuple[str, ...]) -> dict[str, FaceData]:
 
 
 def load_data(
-    path: str | Path | list[str | Path],  # a folder per class, or train/ and validation/ above; a manifest; an NPZ file
+    path: str | Path | list | dict,  # folders, manifest or NPZ file; several of them; or a folder for each split
     class_names: tuple[str, ...] = DEFAULT_CLASS_NAMES,  # in the order of the model's outputs
     limit: int | None = None,  # at most this many training faces, and a fifth of it for the other splits
     seed: int = 0,  # of the split and of the limit
@@ -301,7 +301,14 @@ def load_data(
     shares: list[float] | None = None,  # of several paths, as for `combine`
 ) -> dict[str, FaceData]:  # train and validation, and test where the data has one
     "Labelled faces by split, from whatever `path` is. No picture is decoded. Raises `DataError`."
-    paths, names, files = [path] if isinstance(path, (str, Path)) else path, tuple(class_names), {}
+    names = tuple(class_names)
+    if isinstance(path, dict):
+        if shares:
+            raise DataError("Shares belong to several files. Name them with --data.")
+        cut = {s: read_framing(Path(p).parent) for s, p in path.items()}
+        return _limited({s: replace(from_folders(p, names), framing=cut[s]) for s, p in path.items()}, limit, seed)
+
+    paths, files = [path] if isinstance(path, (str, Path)) else path, {}
     for one in map(Path, paths):
         if not one.exists():
             kinds = "a folder with a folder per class, a manifest (.csv, .parquet) or an .npz file"
@@ -312,11 +319,15 @@ def load_data(
         files[one.name if one.name not in files else str(one)] = parts
 
     parts = combine(files, shares) if shares or len(files) > 1 else parts
-    if limit:
-        few = max(limit // 5, len(names))
-        wanted = {s: limit if s in ("train", "all") else few for s in parts}
-        parts = {s: d.take(stratified(d, wanted[s], seed)) for s, d in parts.items()}
-    return parts
+    return _limited(parts, limit, seed)
+
+
+def _limited(parts: dict[str, FaceData], limit: int | None, seed: int) -> dict[str, FaceData]:
+    if not limit:
+        return parts
+    few = max(limit // 5, len(next(iter(parts.values())).class_names))
+    wanted = {s: limit if s in ("train", "all") else few for s in parts}
+    return {s: d.take(stratified(d, wanted[s], seed)) for s, d in parts.items()}
 
 # %% ../../nbs/data/09_sources.ipynb #a6f47098
 def load_training(
@@ -326,14 +337,7 @@ def load_training(
     shares: list[float] | None = None,  # as for `load_data`
 ) -> dict[str, FaceData]:  # train and validation
     "What `train` learns from. Raises `DataError`."
-    if paths:
-        return load_data(paths, settings.class_names, limit, settings.seed, shares=shares)
-    if shares:
+    if shares and not paths:
         raise DataError("--shares needs --data, with as many files.")
-    names = settings.class_names
-    folders = {"train": settings.data_dir_train, "validation": settings.data_dir_val}
-    parts = {split: from_folders(folder, names) for split, folder in folders.items()}
-    if limit:
-        wanted = {"train": limit, "validation": max(limit // 5, len(names))}
-        parts = {split: d.take(stratified(d, wanted[split], settings.seed)) for split, d in parts.items()}
-    return parts
+    where = paths or {"train": settings.data_dir_train, "validation": settings.data_dir_val}
+    return load_data(where, settings.class_names, limit, settings.seed, shares=shares)
