@@ -130,13 +130,14 @@ def decode_image(
     formats: tuple[str, ...] = FORMATS,  # what may be decoded
 ) -> np.ndarray:  # (h, w, 3) uint8 RGB, upright
     "Decode a picture of any colour mode, upright by its EXIF orientation. Raises `ImageError` and nothing else."
-    picture, is_jpeg = open_image(data, max_pixels, formats), data[0] == 0xFF
-    if is_jpeg and data.count(b"\xff\xda") > MAX_SCANS:
+    picture, kind = open_image(data, max_pixels, formats), image_format(data)
+    if kind == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
         raise ImageError("too_complex", f"The JPEG has more than {MAX_SCANS} passes. Save it again as a usual JPEG.")
     try:
-        image = None
-        if is_jpeg and picture.mode != "CMYK" and _reaches_its_end(data):
+        if kind == "JPEG" and picture.mode != "CMYK" and _reaches_its_end(data):
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        else:
+            image = _decode_webp(picture, data) if kind == "WEBP" else None
         return _to_rgb(picture) if image is None else image
     except Exception:
         raise _broken() from None
@@ -153,8 +154,31 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
         grey = (np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)
         pixels = np.repeat(grey[..., None], 3, 2)
     else:
-        pixels = np.asarray(picture.convert("RGB"))
+        pixels = _rgb_in_strips(picture)
     return upright(pixels, picture.getexif().get(0x0112, 1))
+
+
+_STRIP = 1_000_000  # pixels that are converted at a time
+
+
+def _rgb_in_strips(picture: Image.Image) -> np.ndarray:
+    "RGB of a Pillow picture. `np.asarray(picture.convert('RGB'))` would hold up to three more copies."
+    picture.load()
+    w, h = picture.size
+    if w * h <= 2 * _STRIP:
+        return np.asarray(picture.convert("RGB"))
+    pixels, rows = np.empty((h, w, 3), np.uint8), max(1, _STRIP // w)
+    for y in range(0, h, rows):
+        strip = picture.crop((0, y, w, min(y + rows, h)))
+        pixels[y : y + rows] = strip.convert("RGB")
+    return pixels
+
+
+def _decode_webp(picture: Image.Image, data: bytes) -> np.ndarray | None:
+    "A WebP, or the first picture of an animation, without Pillow's decoder, which needs seven times the picture."
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None if image is None else upright(image, picture.getexif().get(0x0112, 1))
 
 # %% ../../nbs/core/03_image.ipynb #16df52c0
 def upright(
