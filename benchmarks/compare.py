@@ -255,6 +255,33 @@ def measure_set(scores: np.ndarray, classes: list[str], data: FaceData, seed: in
     return {"n": len(data), **numbers, **{k: table[k].to_dict() for k in ("recall", "f1")}}
 
 
+TEACHERS = {  # key in teachers.npz
+    "hse_": "EmotiEffLib MobileNet",
+    "facex_": "facex",
+    "faceapi_": "@vladmandic/face-api",
+    "": "ensemble of the three",
+}
+
+
+def measure_teachers(
+    folder: Path,  # with the three files
+    sets: dict[str, FaceData],  # FER+ test and muxspace, or some faces of them
+    seed: int = 0,  # of the intervals
+) -> dict[str, dict]:  # by teacher, then by set
+    "The stored answers of the teachers of ours on the same faces, and of their ensemble."
+    found = {title: {} for title in TEACHERS.values()}
+    with np.load(folder / "teachers.npz") as teachers:
+        for name, data in sets.items():
+            key = "fer2013plus" if data.source == "fer2013plus.npz" else "muxspace"
+            with np.load(folder / f"{key}.npz") as z:
+                row = {face: i for i, face in enumerate(z["name"].astype(str))}
+            rows = [row[face] for face in data.names]
+            for prefix, title in TEACHERS.items():
+                answers = teachers[prefix + key][rows]
+                found[title][name] = measure_set(answers, list(DEFAULT_CLASS_NAMES), data, seed)
+    return found
+
+
 def measure_model(worker: Worker, sets: Sets, seed: int) -> dict:
     "Choose a model's framing, then measure it."
     classes, choose = worker.about["classes"], sets.choose
@@ -345,6 +372,19 @@ def results_table(report: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def teacher_table(report: dict) -> pd.DataFrame:
+    "Accuracy and macro-F1 of each teacher, a row per teacher."
+    rows = []
+    for title, found in report["teachers"].items():
+        row = {"teacher": title}
+        for name, m in found.items():
+            for key, text in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+                low, high = m[key]["interval"]
+                row[f"{name}: {text}"] = f"{m[key]['value']:.3f} ({low:.3f} to {high:.3f})"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def recall_table(report: dict) -> pd.DataFrame:
     "Which emotions each model finds."
     rows = []
@@ -373,6 +413,9 @@ def markdown(report: dict) -> str:
         f"over the side of the face's box: {sides}.",
         "## Recall",
         recall_table(report).to_markdown(index=False, disable_numparse=True),
+        "## The teachers of ours",
+        "Their stored answers (teachers.npz) on the same faces, not calibrated; in the ensemble they are.",
+        teacher_table(report).to_markdown(index=False, disable_numparse=True),
         "## Training data",
         "\n".join(f"- {row['title']}: {row['trained_on']}. {row['source']}" for row in models),
     ]
@@ -444,6 +487,7 @@ def main(argv: list[str] | None = None) -> int:
         "weights": weights(),
         "machine": {**machine, "load_before": before, "load_after": os.getloadavg()},
         "models": rows,
+        "teachers": measure_teachers(folder, sets.report, args.seed),
     }
     write_atomically(args.out / "compare.json", json.dumps(report, indent=1) + "\n")
     write_atomically(args.out / "compare.md", markdown(report))

@@ -63,6 +63,7 @@ def report_of(sets, models) -> dict:
         "seed": 0,
         "sets": {t: len(d) for t, d in sets.report.items()},
         "models": rows,
+        "teachers": {},
         "machine": {"processor": "p", "cores": 2, "load_before": [0], "load_after": [0]},
     }
 
@@ -80,6 +81,24 @@ def test_a_perfect_model_is_right_in_every_framing(stand_in, sets):
     assert "1.000 (1.000 to 1.000)" in page
     assert page.count("| face_emotion (this project)") == 3  # results, and recall on two sets
     assert len(compare.figure(report).axes) == 3
+
+
+def test_teachers_are_found_by_name(sets, tmp_path):
+    faces = replace(sets.report["FER+ test"], source="fer2013plus.npz", names=[f"{i}.png" for i in range(40)])
+    order = np.random.default_rng(0).permutation(40)
+    right, wrong = faces.targets[order], np.roll(faces.targets, 1, 1)[order]
+    for key in ("fer2013plus", "muxspace"):
+        np.savez(tmp_path / f"{key}.npz", name=np.array(faces.names)[order])
+    answers = {f"{p}fer2013plus": wrong if p == "facex_" else right for p in compare.TEACHERS}
+    np.savez(tmp_path / "teachers.npz", **answers)
+
+    few = faces.take(np.arange(5, 25))
+    found = compare.measure_teachers(tmp_path, {"FER+ test": few})
+    assert found["ensemble of the three"]["FER+ test"]["n"] == 20
+    accuracy = {title: m["FER+ test"]["accuracy"]["value"] for title, m in found.items()}
+    assert accuracy == {"EmotiEffLib MobileNet": 1, "facex": 0, "@vladmandic/face-api": 1, "ensemble of the three": 1}
+    table = compare.teacher_table({"teachers": found}).set_index("teacher")
+    assert table.loc["facex", "FER+ test: accuracy"] == "0.000 (0.000 to 0.000)"
 
 
 def test_a_broken_model_is_reported_and_the_others_continue(stand_in, sets, tmp_path):

@@ -1,0 +1,132 @@
+"""What changes without training give on sets that may choose a model: FER+ validation and taught faces.
+
+    python benchmarks/card_data.py --out build/card
+    python benchmarks/levers.py --base BASE.keras --distilled DISTILLED.keras --out reports/levers
+
+Measures the base at 0.4 to 1 of the way to the distilled weights, each with several shares of a class prior in its last
+biases; at 0.6 also averaged with the mirror image, and with BatchNorm statistics computed again (--train). FER+ test
+and muxspace half B take no part. Writes levers.csv and levers.md. It takes about five minutes on two cores.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from face_emotion.core.artefact import Artefact
+from face_emotion.core.config import load_settings
+from face_emotion.core.files import write_atomically
+from face_emotion.data.dataset import FaceData, reframe, stratified
+from face_emotion.data.sources import from_npz, load_data
+from face_emotion.learning.export import load_artefact
+from face_emotion.learning.metrics import headline, predict_views, select_rows
+from face_emotion.model import bundle
+
+STEPS = (0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # of the way from the base to the distilled weights
+KEPT = 0.6  # the step of the bundled model, also measured with both views and with new BatchNorm statistics
+SHARES = (-0.2, 0.0, 0.2, 0.4)  # of the prior that is added to the last biases
+PRIOR = np.array([0.22, 0.16, 0.40, 0.12, 0.10])  # of which the distilled weights hold 0.2
+SEED = 0  # of the faces for BatchNorm
+
+
+def choosing_sets(
+    folder: Path,  # of the public data
+    card: Path,  # what card_data.py wrote
+    muxspace: bool = False,  # half A of muxspace as well, with its own labels
+) -> dict[str, FaceData]:
+    "The sets that may choose, in the framing of the bundled model."
+    sets = {
+        "FER+ validation": from_npz(folder / "fer2013plus.npz")["validation"],
+        "taught": from_npz(card / "held_out.npz")["all"],
+    }
+    if muxspace:
+        sets["muxspace A"] = select_rows(from_npz(folder / "muxspace.npz"), card / "half_a.csv")["all"]
+    framing = Artefact("bundled").metadata.framing
+    return {name: reframe(data, framing) for name, data in sets.items()}
+
+
+def add_bias(
+    p: np.ndarray,  # (n, 5) probabilities
+    bias: np.ndarray,  # (5,) added to the logits
+) -> np.ndarray:  # (n, 5), rows sum to 1
+    "The probabilities with other last biases."
+    p = p * np.exp(bias)
+    return p / p.sum(1, keepdims=True)
+
+
+def model_at(
+    step: float,  # of the way from the base to the distilled weights
+    args: argparse.Namespace,  # of the command
+    stem: Path,  # of the files
+    faces: FaceData | None,  # training faces, for new BatchNorm statistics
+):
+    "The classifier at a step, as `face-emotion model --blend` makes it; the distilled weights' prior is in proportion."
+    meta = Artefact("bundled").file(".json")
+    options = {"metadata": meta, "formats": (".tflite",), "img_size": 160, "faces": faces}
+    bundle(args.base, stem, blend=args.distilled, shares=(1 - step, step), **options)
+    return load_artefact(stem, kind=".tflite")
+
+
+def row_of(lever: dict, found: dict[str, np.ndarray], sets: dict[str, FaceData], minutes: float) -> dict:
+    "Accuracy and macro-F1 on each set, and their mean over the sets."
+    numbers = {name: headline(found[name], data.labels) for name, data in sets.items()}
+    row = {**lever}
+    for name, m in numbers.items():
+        row[f"{name}: accuracy"], row[f"{name}: macro-F1"] = m["accuracy"], m["macro_f1"]
+    row["mean"] = np.mean([(m["accuracy"] + m["macro_f1"]) / 2 for m in numbers.values()])
+    return {**row, "minutes": minutes}
+
+
+def measure_step(
+    step: float, args: argparse.Namespace, sets: dict[str, FaceData], faces: FaceData | None
+) -> list[dict]:
+    "The rows of one step: each share of the prior, one view and both."
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        model = model_at(step, args, Path(folder) / "model", faces)
+        views = {name: predict_views(model, data, mirrored=step == KEPT) for name, data in sets.items()}
+    minutes = (time.perf_counter() - start) / 60
+
+    given = Artefact("bundled").metadata.settings["logit_bias"]
+    biases = {f"{s:g} of the prior": s * np.log(PRIOR) for s in SHARES}
+    biases["as bundled"] = np.array([given[c] for c in Artefact("bundled").metadata.class_names])
+    rows = []
+    for name, bias in biases.items():
+        for view, averaged in (("one", 0), ("both", 1))[: 1 + (step == KEPT)]:
+            found = {k: add_bias(v[averaged], bias - 0.2 * step * np.log(PRIOR)) for k, v in views.items()}
+            lever = {"step": step, "biases": name, "views": view, "batchnorm": "new" if faces else "as trained"}
+            rows.append(row_of(lever, found, sets, minutes))
+        print(f"step {step:g}, {lever['batchnorm']}, {name}: {rows[-1]['mean']:.4f}", flush=True)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    "Measure, and write the table."
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, required=True, help="the base, a .keras file")
+    parser.add_argument("--distilled", type=Path, required=True, help="the distilled weights, a .keras file")
+    parser.add_argument("--data", type=Path, help="folder of the public data (default: PUBLIC_DATA_DIR)")
+    parser.add_argument("--card", type=Path, default=Path("build/card"), help="folder that card_data.py wrote")
+    parser.add_argument("--train", type=Path, nargs="+", help="training faces, for BatchNorm (default: leave it out)")
+    parser.add_argument("--muxspace", action="store_true", help="measure muxspace half A too, which doubles the time")
+    parser.add_argument("--out", type=Path, default=Path("reports/levers"), help="folder of the table")
+    args = parser.parse_args(argv)
+    sets = choosing_sets(args.data or load_settings().public_data_folder, args.card, args.muxspace)
+
+    rows = [row for step in STEPS for row in measure_step(step, args, sets, None)]
+    if args.train:
+        faces = load_data(args.train)["train"]
+        faces = reframe(faces.take(stratified(faces, 2000, SEED)), Artefact("bundled").metadata.framing)
+        rows += measure_step(KEPT, args, sets, faces)
+    table = pd.DataFrame(rows).round(4)
+    n = ", ".join(f"{name} {len(data):,}" for name, data in sets.items())
+    write_atomically(args.out / "levers.csv", table.to_csv(index=False))
+    write_atomically(args.out / "levers.md", f"{table.to_markdown(index=False)}\n\nn: {n}; seed {SEED}\n")
+    print(f"{args.out}/levers.csv, levers.md")
+
+
+if __name__ == "__main__":
+    main()
