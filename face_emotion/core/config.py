@@ -119,11 +119,12 @@ class TrainingSettings(BaseSettings):
     finetune_views: int = _Expert(
         0,
         ge=0,
-        description="fine-tuning: views of each face and size cached behind the frozen layers, 0 turns this off",
+        description="fine-tuning: views of each face cached behind the frozen layers, costs accuracy; 0 turns this off",
     )
     cache_gb: float = _Expert(4, ge=0, description="disk space of the cache; what is larger is not cached")
     progressive_sizes: Annotated[tuple[Annotated[int, Field(ge=32, multiple_of=32)], ...], NoDecode] = _Expert(
-        (), description="sides in pixels, multiples of 32, of the first epochs of each fine-tuning stage"
+        (),
+        description="sides in pixels, multiples of 32, of the first epochs of each fine-tuning stage; costs accuracy",
     )
     cache_images: bool = _Expert(False, description="keep decoded training images in memory")
     seed: int = _Expert(0, ge=0, description="seed of everything random in training")
