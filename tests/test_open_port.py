@@ -259,3 +259,21 @@ def test_workers_end_with_their_parent(tmp_path):
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", server.port))
+
+
+def test_bad_utf8_and_refused_handshakes_write_no_traceback(tmp_path):
+    with ServerProcess(tmp_path) as server:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", server.port), 5) as bad:
+                bad.sendall(UPGRADE + b"\r\n")
+                assert b" 101 " in bad.recv(4096)
+                bad.sendall(frame(0x1, b"\xff\xfe"))
+                assert closed_with(bad) == 1007
+            with socket.create_connection(("127.0.0.1", server.port), 5) as bad:
+                bad.sendall(UPGRADE.replace(b"Version: 13", b"Version: 12") + b"\r\n")
+                until_closed(bad, 5)
+            with socket.create_connection(("127.0.0.1", server.port), 5) as bad:
+                bad.sendall(b"GET /%1b[2J" + b"a" * 30_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                until_closed(bad, 5)
+        text = server.log() + server.text()
+    assert "Traceback" not in text and "\x1b" not in text and len(text) < 20_000

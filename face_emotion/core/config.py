@@ -180,6 +180,10 @@ class Settings(TrainingSettings):
     log_dir: Path | None = _Expert(
         None, description="folder of the log files (default: logs of the clone, else the platform's folder for logs)"
     )
+    log_days: int = _Expert(90, ge=0, description="days that log files are kept, 0 keeps them all")
+    log_max_bytes: int = _Expert(
+        100_000_000, ge=10_000, description="bytes of a day's log file, after which lines are left out until midnight"
+    )
     public_data_dir: Path = _Expert(
         Path("../shared/data"), description="public data sets, see docs/data.md; relative to the project's folder"
     )

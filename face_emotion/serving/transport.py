@@ -286,9 +286,15 @@ class HttpProtocol(H11Protocol):
 
 # %% ../../nbs/serving/03_transport.ipynb #cbf9aa2f
 class WithoutQuery(logging.Filter):
-    "Removes the query from the paths in uvicorn's log lines, because it may contain a token."
+    """Removes what clients could misuse from uvicorn's log lines.
+
+    That is the query of a path, because it may contain a token, and the traceback of a message that is not UTF-8 or of
+    a handshake that failed, because strangers could fill the disk with it.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith(("Invalid UTF-8", "opening handshake failed")):
+            record.exc_info = None
         if isinstance(record.args, tuple):
             record.args = tuple(a.partition("?")[0] if isinstance(a, str) else a for a in record.args)
         return True
