@@ -103,6 +103,14 @@ def measure_step(
     return rows
 
 
+def save(rows: list[dict], sets: dict[str, FaceData], out: Path) -> None:
+    "Write the table; after every step, so that an interrupted run leaves something."
+    table = pd.DataFrame(rows).round(4)
+    n = ", ".join(f"{name} {len(data):,}" for name, data in sets.items())
+    write_atomically(out / "levers.csv", table.to_csv(index=False))
+    write_atomically(out / "levers.md", f"{table.to_markdown(index=False)}\n\nn: {n}; seed {SEED}\n")
+
+
 def main(argv: list[str] | None = None) -> None:
     "Measure, and write the table."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,15 +124,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     sets = choosing_sets(args.data or load_settings().public_data_folder, args.card, args.muxspace)
 
-    rows = [row for step in STEPS for row in measure_step(step, args, sets, None)]
+    rows = []
+    for step in STEPS:
+        rows += measure_step(step, args, sets, None)
+        save(rows, sets, args.out)
     if args.train:
         faces = load_data(args.train)["train"]
         faces = reframe(faces.take(stratified(faces, 2000, SEED)), Artefact("bundled").metadata.framing)
         rows += measure_step(KEPT, args, sets, faces)
-    table = pd.DataFrame(rows).round(4)
-    n = ", ".join(f"{name} {len(data):,}" for name, data in sets.items())
-    write_atomically(args.out / "levers.csv", table.to_csv(index=False))
-    write_atomically(args.out / "levers.md", f"{table.to_markdown(index=False)}\n\nn: {n}; seed {SEED}\n")
+        save(rows, sets, args.out)
     print(f"{args.out}/levers.csv, levers.md")
 
 
