@@ -9,9 +9,10 @@ os.environ["LOG_DIR"] = "logs"  # of the folder in which a test starts its proce
 
 MORE_THAN_SERVING = {  # a package that the tests of a file need and the serving layer lacks
     **dict.fromkeys(
-        ("test_train_formats.py", "test_train_run.py", "test_evaluate.py", "test_preprocess.py"), "tensorflow"
+        ("test_train_formats.py", "test_train_loop.py", "test_train_run.py", "test_train_speed.py"), "tensorflow"
     ),
-    **dict.fromkeys(("test_readme.py", "test_compare.py", "test_robustness.py"), "tensorflow"),
+    **dict.fromkeys(("test_evaluate.py", "test_preprocess.py", "test_readme.py"), "tensorflow"),
+    **dict.fromkeys(("test_compare.py", "test_robustness.py"), "tensorflow"),
     "test_scripts.py": "mkdocs",
     "test_webcam.py": "anywidget",
 }

@@ -89,7 +89,8 @@ def test_a_refused_upgrade_is_answered_and_closed(server, name):
     request, status = BROKEN[name]
     with dial(server) as connection:
         connection.sendall(request)
-        assert until_closed(connection, 5).startswith(b"HTTP/1.1 " + status)
+        answer = until_closed(connection, 5)
+        assert answer[:12] in (b"HTTP/1.1 " + status, b"HTTP/1.1 400")  # websockets before 17 prepares no answer
     wait_until(lambda: not server.server_state.connections, 5)
 
 

@@ -33,7 +33,10 @@ WRITES = {
     "dump",
     "VideoWriter",
 }
-ALLOWED = {("image", "open")}  # Image.open reads
+ALLOWED = {
+    ("image", "open"),  # Image.open reads
+    ("classifier", "TemporaryFile"),  # holds what LiteRT prints while it starts
+}
 LOGS = {"debug", "info", "warning", "error", "exception"}
 FRAMES = {"message", "encoded", "image", "body", "frame", "data", "pending", "text"}
 
