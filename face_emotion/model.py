@@ -24,7 +24,7 @@ from .data.dataset import DataError, FaceData
 from .learning.batchnorm import learning_batchnorm, plain_batches, reestimate_batchnorm
 from .learning.device import xla_mode
 from .learning.export import FORMATS, save_artefact
-from .learning.features import backbone_of
+from .learning.frozen import backbone_of
 
 # %% ../nbs/03_model.ipynb #ac197e39
 logger = get_logger("model")
