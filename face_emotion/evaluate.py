@@ -281,7 +281,7 @@ def main(argv: list[str] | None = None) -> int:
     args = evaluate_parser().parse_args(argv)
     setup_logging()
     for line in filter(None, (device_line(), device_advice())):
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)
         logger.info("%s", line)
     try:
         report = _run(args)

@@ -163,6 +163,7 @@ def test_interrupted(folder, tmp_path):
         env=environment(),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not [f for f in tmp_path.glob("out/.*.part.*") if f.stat().st_size]:

@@ -42,7 +42,7 @@ COMMANDS = {
     "train": Command(
         "train a model: first the head, then the backbone",
         "--data --out --weights --epochs-head --epochs-finetune --img-size --batch-size --limit --resume --formats "
-        "--shares --folds --seeds --drop-suspects",
+        "--shares --folds --seeds --drop-suspects --check",
         extra="train",
     ),
     "evaluate": Command(
