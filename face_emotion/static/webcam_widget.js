@@ -277,7 +277,8 @@ class WebcamWidget {
       const key = faceKey(face, index);
       const points = this.tracks.get(key) ?? [];
       const gap = now - (points.at(-1)?.time ?? -Infinity) > GAP_MS;
-      this.tracks.set(key, [...points, { time: now, probabilities: face.probabilities, gap }]);
+      points.push({ time: now, probabilities: face.probabilities, gap });
+      this.tracks.set(key, points);
     });
     for (const [key, points] of this.tracks) {
       while (points.length && now - points[0].time > HISTORY_MS) points.shift();
