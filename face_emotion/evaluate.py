@@ -275,7 +275,7 @@ def _run(args: argparse.Namespace) -> dict:
         write_part(args.card, name, coverage_section(report))
     return report
 
-
+# %% ../nbs/05_evaluate.ipynb #e2f3c5d1
 def main(argv: list[str] | None = None) -> int:
     "Measure a model on labelled faces and write a report with figures and a model card."
     args = evaluate_parser().parse_args(argv)

@@ -192,7 +192,7 @@ def _average(model: keras.Model, others: list[str | Path], shares: np.ndarray) -
     model.set_weights(total)
     return same
 
-
+# %% ../nbs/03_model.ipynb #83488668
 def _shares(weights: Sequence[float] | None, models: int) -> np.ndarray:
     "How much of each model is in their average; the sum is 1."
     shares = np.ones(models) if weights is None else np.array(weights, float)
@@ -281,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="STEM", help="stem of the files (default: the package's own, or that of the exported model)")
     return parser
 
-
+# %% ../nbs/03_model.ipynb #e65e4bec
 def _training_faces(data: str | None, source, out, metadata) -> FaceData | None:
     if data is None:
         return None

@@ -122,7 +122,7 @@ def _number(low: float, high: float, kind: type) -> Callable[[str], float]:
 
     return number
 
-
+# %% ../nbs/06_predict.ipynb #e156db39
 def parse_args(
     argv: list[str] | None = None,  # default: the arguments of the process
 ) -> argparse.Namespace:  # `mode` is one of the first version's words, or None
@@ -194,7 +194,7 @@ def run(
     if run.problems:
         raise RunError(f"{len(run.problems)} of {len(sources) + len(problems)} inputs could not be used.")
 
-
+# %% ../nbs/06_predict.ipynb #cc40d8d4
 def _run_for(args: argparse.Namespace, predictor: Predictor, output: Path | None, **options) -> Run:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Run(
@@ -249,7 +249,7 @@ def _run_mode(args: argparse.Namespace, settings: Settings, predictor: Predictor
     )
     yield from map(str, files)
 
-
+# %% ../nbs/06_predict.ipynb #0d3426f8
 def main(argv: list[str] | None = None) -> int:
     "Run on pictures, videos and cameras; print what was found and the files written."
     args = parse_args(argv)

@@ -227,7 +227,7 @@ def _run(
     logger.info("%d photographs cropped, %d records done before, %d left; %s", *done)
     return summary, plan
 
-
+# %% ../nbs/01_preprocess.ipynb #ed9b92f3
 def _crop(plan: Plan, folder: CropFolder, engine: Callable, workers: int, total: int) -> Iterator[list[JournalEntry]]:
     "Have an engine crop the first pending photographs, and say what became of each."
     in_flight: dict[str, PendingPhoto] = {}

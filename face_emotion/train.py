@@ -128,7 +128,7 @@ def _start(model: keras.Model, training: Training) -> None:
     if state.generators:
         set_random_state(model, state.generators)
 
-
+# %% ../nbs/04_train.ipynb #31de831e
 def run_stage(
     model: keras.Model,  # changed in place
     stage: Stage,  # which one
@@ -190,7 +190,7 @@ def _scores(model: keras.Model, data: FaceData, settings: Settings) -> dict:
     by_file = {"files": {name: scores(rows) for name, rows in files.items() if rows.any()}} if files else {}
     return {**scores(np.ones(len(data), bool)), **by_file}
 
-
+# %% ../nbs/04_train.ipynb #4986f557
 def _metadata(model: keras.Model, training: Training, shares: np.ndarray) -> Metadata:
     s, state, train = training.settings, training.state, training.data["train"]
     results = {
@@ -273,7 +273,7 @@ def _run_of(settings: Settings, data: dict[str, FaceData], weights) -> dict:
         "data": {split: faces.describe() for split, faces in data.items()},
     }
 
-
+# %% ../nbs/04_train.ipynb #fdb808c3
 @documented
 def train(
     data: dict[str, FaceData],  # "train" and "validation", as `load_data` gives them
