@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from networks import two_convolutions
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {
@@ -35,19 +36,6 @@ def faces(tmp_path_factory):
     from face_emotion.data.dataset import toy_faces, write_folders
 
     return write_folders(toy_faces(60, 64), tmp_path_factory.mktemp("faces"))
-
-
-def two_convolutions(input_shape, **ignored):
-    "A backbone that trains in seconds, for what does not depend on the backbone."
-    import keras
-
-    image = keras.Input(input_shape)
-    x = keras.layers.Rescaling(1 / 127.5, -1)(image)
-    for filters in (8, 16):
-        x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
-        x = keras.layers.BatchNormalization()(x)
-        x = keras.layers.ReLU()(x)
-    return keras.Model(image, x)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from test_train_run import two_convolutions
+from networks import two_convolutions
 
 SIZES = {"img_size": 64, "batch_size": 10, "backbone": "TwoConvolutions", "progressive_sizes": "32"}
 STAGES = {"epochs_head": 3, "epochs_finetune": 6, "learning_rate_finetune": 1e-2, "ema_decay": 0.5}
