@@ -16,7 +16,7 @@ _HOMES = {
 
 
 def __getattr__(name: str):
-    "`Predictor`, `Result`, `Face` and `draw`, imported when first asked for: `import face_emotion` alone loads nothing."
+    "`Predictor`, `Result`, `Face` and `draw`, imported when first asked for: `import face_emotion` loads nothing."
     if name not in _HOMES:
         raise AttributeError(f"module 'face_emotion' has no attribute {name!r}")
     from importlib import import_module
