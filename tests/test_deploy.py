@@ -13,7 +13,7 @@ import yaml
 from serving import ROOT, ServerProcess, fetch, free_port, portrait, wait_until
 from websockets.sync.client import connect
 
-from face_emotion.core.artefact import Artefact
+from face_emotion.core.config import Settings
 from face_emotion.serving.client import EmotionClient
 
 pytestmark = pytest.mark.timeout(180)
@@ -92,16 +92,22 @@ def test_compose():
     }
 
 
-def test_model_servers():
-    metadata = Artefact().metadata
-    triton = ROOT / "deploy" / "triton" / "emotion"
-    config = (triton / "config.pbtxt").read_text()
-    assert (triton / "labels.txt").read_text().split() == metadata.class_names
-    assert (
-        f"dims: [ {', '.join(map(str, metadata.input))} ]" in config
-        and f"dims: [ {len(metadata.class_names)} ]" in config
-    )
-    assert config.count("{") == config.count("}") and config.count("[") == config.count("]")
+def test_environment_names_are_settings():
+    "A setting that is misspelt in a container is ignored without a word."
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    values = {name: text for s in services.values() for name, text in s.get("environment", {}).items()}
+    for line in (value for name, value in instructions() if name == "ENV"):
+        values |= dict(part.split("=", 1) for part in line.split())
+    ours = {name: text for name, text in values.items() if name not in ("PATH", "PYTHONUNBUFFERED")}
+    assert {name.lower() for name in ours} <= set(Settings.model_fields), ours
+    text = {name.lower(): re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for name, value in ours.items()}
+    Settings(_env_file=None, **text)  # raises if a value is not allowed
+
+
+def test_files_that_compose_mounts():
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    mounted = [v.split(":")[0] for s in services.values() for v in s["volumes"]]
+    assert mounted and all((ROOT / m).is_file() for m in mounted if m.startswith("."))
 
 
 # ---------------------------------------------------------------- the proxy, run
