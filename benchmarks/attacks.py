@@ -119,7 +119,8 @@ async def frames(target: Target, first: bytes, frame: bytes) -> str:
         closed = asyncio.create_task(_close_code(reader))
         while not closed.done() and not target.has_ended():
             writer.write(frame * (size // len(frame)))
-            await asyncio.wait({closed, asyncio.ensure_future(writer.drain())}, return_when="FIRST_COMPLETED")
+            with contextlib.suppress(OSError):  # `closed` then ends too
+                await asyncio.wait_for(writer.drain(), 10)
             await asyncio.sleep(pause)
         if closed.done():
             return f"closed {closed.result()}"

@@ -173,6 +173,18 @@ def test_one_address_cannot_take_all_connections():
         del idle
 
 
+def test_repeated_wrong_handshakes_are_closed_unread():
+    "Each costs the event loop about a millisecond, and 400 sockets that try again made others wait 15 times as long."
+    with ThreadedServer() as server:
+        refused = server.listeners[0].count
+        for _ in range(60):
+            with dial(server) as connection:
+                _send(connection, BROKEN["long header"][0])
+                until_closed(connection, 10)
+        assert refused.refused >= 30
+        assert answers(server.settings.server_port)
+
+
 def test_slow_uploads_of_one_address_leave_room_for_others(server):
     upload = (
         b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 9000\r\n\r\nx"

@@ -155,12 +155,20 @@ def _check_handshake(self: SocketProtocol) -> None:
         self.transport.abort()
 
 
+def _blame(transport: asyncio.Transport) -> None:
+    "Count a failed handshake where the listener counts connections. asyncio wraps the socket that it was given."
+    connection = getattr(transport.get_extra_info("socket"), "_sock", None)
+    if (blame := getattr(connection, "blame", None)) is not None:
+        blame()
+
+
 @patch
 def _refuse(self: SocketProtocol) -> None:
     "Send what was prepared for a handshake that failed, and close."
     prepared = b"".join(self.conn.data_to_send())
     self.transport.write(prepared or b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     self.handshake_complete = self.close_sent = True
+    _blame(self.transport)
     self.transport.close()
     self.close_timer = self.loop.call_later(CUT_AFTER, self.transport.abort)
 
@@ -264,6 +272,10 @@ class HttpProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         self._silent = False
         super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        _blame(self.transport)
+        super().send_400_response(msg)
 
     def _check_first_byte(self) -> None:
         if self._silent:
