@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from tabulate import tabulate
 
 # %% ../../nbs/core/00_config.ipynb #d08d96ea
 DEFAULT_CLASS_NAMES = ("happy", "sad", "neutral", "embarrassed", "anxiety")
@@ -347,6 +346,8 @@ def settings_table(
     for name, field in Settings.model_fields.items():
         star = "*" * (name.upper() in changed)
         rows.append((star, name.upper(), _text(getattr(settings, name)), field.description))
+    from tabulate import tabulate  # a server that starts needs no table
+
     return tabulate(rows, ("", "setting", "value", "meaning"), style, disable_numparse=True)
 
 # %% ../../nbs/core/00_config.ipynb #2d324380

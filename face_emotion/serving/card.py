@@ -9,14 +9,11 @@ __all__ = ['card_html', 'find_card', 'model_facts']
 import re
 from pathlib import Path
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
-
 from ..core.artefact import Artefact, Metadata
 from ..core.config import LABELS_KO
 
 # %% ../../nbs/serving/12_card.ipynb #ca2d0007
-def _scrolling(self, tokens: list[Token], index: int, options: dict, env: dict) -> str:
+def _scrolling(self, tokens: list, index: int, options: dict, env: dict) -> str:
     frame = '<div class="table" tabindex="0" role="group">'
     return f"{frame}<table>\n" if tokens[index].nesting == 1 else "</table></div>\n"
 
@@ -25,6 +22,8 @@ def card_html(
     markdown: str,  # the text of a MODEL_CARD.md
 ) -> str:
     "A model card as HTML that is safe to show."
+    from markdown_it import MarkdownIt  # only once a card is shown
+
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     for rule in ("table_open", "table_close"):
         parser.add_render_rule(rule, _scrolling)

@@ -12,7 +12,6 @@ import binascii
 import json
 from typing import Any
 
-from tabulate import tabulate
 
 from .. import __version__
 from ..core.config import LABELS_KO, UNCERTAIN, UNCERTAIN_KO
@@ -81,6 +80,8 @@ def code_tables() -> str:
         (("refused before connecting", "HTTP", "meaning"), refusals),
         (("close code", "reason", "meaning"), closes),
     ]
+    from tabulate import tabulate  # a server that starts needs no table
+
     return "\n\n".join(tabulate(rows, headers, tablefmt="github") for headers, rows in tables)
 
 # %% ../../nbs/serving/00_protocol.ipynb #d46d77b6
