@@ -16,8 +16,8 @@ test: install   ## run every test: the notebooks and tests/
 check: install  ## notebooks clean, library and README in sync, import order, lint and format
 	@$(PY) scripts/check.py
 
-bench: install  ## measure serving, training input and preprocessing on this machine
-	@for b in serve train preprocess; do $(PY) benchmarks/bench_$$b.py --out reports/bench || exit 1; done
+bench: install  ## measure serving, training and preprocessing on this machine
+	@for b in serve capacity train preprocess; do $(PY) benchmarks/bench_$$b.py --out reports/bench || exit 1; done
 
 lab: install    ## open the notebooks in JupyterLab
 	@.venv/bin/jupyter lab nbs

@@ -21,6 +21,7 @@ PAGES = ROOT / "_proc" / "site"
 SHELVES = {"core": "Core", "data": "Data", "learning": "Learning", "serving": "Serving", "essays": "Essays"}
 TEXTS = {
     "docs/operation.md": "Running the server",
+    "docs/capacity.md": "A million people",
     "docs/protocol.md": "WebSocket and HTTP API",
     "docs/data.md": "Public data sets",
     "docs/evaluation.md": "Evaluation protocol",
