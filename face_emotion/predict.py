@@ -23,6 +23,7 @@ from .core.artefact import ModelError
 from .core.config import Settings, settings_or_exit
 from .core.log import get_logger, setup_logging
 from .core.predictor import FaceStream, Predictor, VideoError, VideoFrames
+from .core.remote import predict_on_ray
 from .core.results import COLUMNS, FacePrediction, Result, draw
 from .core.run import Run, RunError, predict_sources
 from .core.sources import CAMERA, IMAGE, RESULT_ENDING, VIDEO, Source, find_sources
@@ -153,6 +154,8 @@ def parse_args(
     )
     add("--no-video", action="store_true", help="write no annotated copies of videos")
     add("--workers", metavar="N", type=count, help="pictures at the same time (default: all cores)")
+    engines = "local: this machine; ray: a Ray cluster, also for addresses such as s3://…; writes only the table"
+    add("--engine", choices=("local", "ray"), default="local", help=f"{engines} (default: local)")
     add("--quiet", action="store_true", help="no table and no progress bar")
     args = parser.parse_args(argv)
 
@@ -162,6 +165,8 @@ def parse_args(
         args.input = args.input or args.paths.pop(0)
     if args.mode and args.paths or args.paths and args.input:
         parser.error("give PATHs, or a mode with one --input")
+    if args.engine == "ray" and (args.json or not args.paths):
+        parser.error("--engine ray writes a table of PATHs: leave out --json, webcam, image and video")
     return args
 
 # %% ../nbs/06_predict.ipynb #d55d1a1a
@@ -177,6 +182,11 @@ def run(
     if not args.paths:
         yield from _run_mode(args, settings, predictor)
         return
+    if args.engine == "ray":
+        run = _run_for(args, predictor, Path(args.output or "emotions"))
+        total = predict_on_ray(run, args.paths, run.output / "emotions.csv")
+        yield from _report(run, args, total)
+        return
     sources, problems = find_sources(args.paths)
     if [s.kind for s in sources] == [CAMERA] and not args.json and not args.output:
         run_webcam(sources[0].path, predictor, smoothing=0.5 if args.smoothing is None else args.smoothing)
@@ -190,9 +200,7 @@ def run(
     for result in predict_sources(run, sources, run.output and run.output / name) if sources else ():
         if args.json:
             yield json.dumps(result.to_dict(), ensure_ascii=False)
-    yield from _report(run, args)
-    if run.problems:
-        raise RunError(f"{len(run.problems)} of {len(sources) + len(problems)} inputs could not be used.")
+    yield from _report(run, args, len(sources) + len(problems))
 
 # %% ../nbs/06_predict.ipynb #cc40d8d4
 def _run_for(args: argparse.Namespace, predictor: Predictor, output: Path | None, **options) -> Run:
@@ -209,12 +217,18 @@ def _run_for(args: argparse.Namespace, predictor: Predictor, output: Path | None
     )
 
 
-def _report(run: Run, args: argparse.Namespace) -> Iterator[str]:
-    "What was found: problems as JSON, or a table, a summary and the files."
+def _report(run: Run, args: argparse.Namespace, total: int) -> Iterator[str]:
+    "What was found. Raises `RunError` if some of the inputs could not be used."
     if args.json:
         yield from (json.dumps({"source": x.name, "error": x.reason}, ensure_ascii=False) for x in run.problems)
-    if args.json or args.quiet or not run.found:
-        return
+    elif run.found and not args.quiet:
+        yield from _table(run)
+    if run.problems:
+        raise RunError(f"{len(run.problems)} of {total} inputs could not be used.")
+
+
+def _table(run: Run) -> Iterator[str]:
+    "A row per face, a summary and the files."
     yield tabulate(run.found[:TABLE_ROWS], ("source", "face", "emotion", "share", "where"), disable_numparse=True)
     if len(run.found) > TABLE_ROWS:
         yield f"… and {len(run.found) - TABLE_ROWS} more"

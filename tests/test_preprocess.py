@@ -1,7 +1,6 @@
-"""Preprocessing as a process: killed, interrupted, crashed, crowded, and on Ray."""
+"""Preprocessing as a process: killed, interrupted, crashed, crowded."""
 
 import gc
-import importlib.util
 import json
 import os
 import random
@@ -468,17 +467,6 @@ def test_the_sample_has_a_command_under_both_of_its_names(module, tmp_path):
     assert usage.startswith("usage: face-emotion sample")
     made = subprocess.run([*command, "--out", "s", "--photos", "30", "--scenes", "2", "--small"], cwd=tmp_path)
     assert made.returncode == 0 and (tmp_path / "s" / "truth.csv").is_file()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an optional extra: pip install '.[ray]'")
-def test_ray_makes_the_same_data_set(tmp_path):
-    own = make_sample(tmp_path / "own", 80, defects=0.03, sizes=SMALL_SIZES, scenes=8)
-    preprocess(own.folder, tmp_path / "local", workers=0, progress=False)
-    process = cli("--source", own.folder, "--out", tmp_path / "ray", "--engine", "ray", "--workers", 2, cwd=tmp_path)
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    assert content(tmp_path / "ray") == content(tmp_path / "local")
 
 
 def test_cropper_is_picklable():

@@ -47,7 +47,14 @@ class RowWriter:
         result: Result,  # of a picture or a frame
     ) -> None:
         "Write the rows of one result."
-        for row in result.rows():
+        self.add_rows(result.rows())
+
+    def add_rows(
+        self,
+        rows: list[dict],  # as `Result.rows` gives them
+    ) -> None:
+        "Write rows."
+        for row in rows:
             box, time = row.get("box"), row["time"]
             text = {"box": box and json.dumps(box), "time": None if time is None else f"{time:.3f}"}
             numbers = {k: f"{v:.4f}" for k, v in row.items() if isinstance(v, float) and k != "time"}

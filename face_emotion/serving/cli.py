@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "predict": Command(
         "find emotions in pictures, videos and cameras",
-        "--input --output --model --json --every --min-confidence --smoothing --no-video --workers --quiet",
+        "--input --output --model --json --every --min-confidence --smoothing --no-video --workers --engine --quiet",
         words=("webcam", "image", "video"),
     ),
     "serve": Command(
