@@ -4,6 +4,8 @@
     python benchmarks/soak.py --minutes 0.2           the short form that tests/test_soak.py runs
     python benchmarks/soak.py --minutes 30 --good 6 --bad 0 --attacks all
                                                       every habit of attacks.py at once, from two addresses each
+    python benchmarks/soak.py --minutes 30 --good 6 --bad 0 --attacks all --engine ray
+                                                      the same on Ray of this machine, with two replicas
     python benchmarks/soak.py --minutes 7 --good 6 --bad 0 --attacks all --table [--clone DIR]
                                                       each habit by itself, as a table; with another clone beside it
 
@@ -242,6 +244,7 @@ class Plan:
     habits: tuple[str, ...]  # of the bad clients that do read
     attacks: tuple[str, ...] = ()  # keys of ATTACKS
     addresses: int = 2  # of each attack
+    engine: str = "local"  # of the server
     root: Path = ROOT  # folder of the clone that serves
 
 
@@ -267,15 +270,19 @@ def counters(port: int) -> list[str]:
     return [line for line in lines if any(end in line for end in (*ends, "lost_total "))]
 
 
-def start_server(port: int, folder: Path, output, root: Path) -> subprocess.Popen:
+def start_server(port: int, folder: Path, output, plan: Plan) -> subprocess.Popen:
     "A server process of a clone, once it is ready. A clone with an environment of its own uses that."
+    root = plan.root
     python = root / ".venv" / "bin" / "python"
     python = python if root != ROOT and python.exists() else sys.executable
     command = [str(python), "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)]
     env = {**os.environ, "PYTHONPATH": str(root), "SEND_TIMEOUT": "5", "LOG_DIR": "logs"}
+    if plan.engine == "ray":
+        command += ["--engine", "ray"]
+        env = {"RAY_REPLICAS_MIN": "2", "RAY_REPLICAS_MAX": "2", **env}
     server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=env)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + (180 if plan.engine == "ray" else 60)
+    while time.monotonic() < deadline and server.poll() is None:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2)
             break
@@ -285,38 +292,75 @@ def start_server(port: int, folder: Path, output, root: Path) -> subprocess.Pope
 
 
 @contextlib.contextmanager
-def running(root: Path) -> Iterator[tuple[subprocess.Popen, int, Path]]:
+def running(plan: Plan) -> Iterator[tuple[subprocess.Popen, int, Path]]:
     "A server of a clone, its port and its folder, which holds its output and logs."
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "output.txt", "wb") as output:
-        server = start_server(port, Path(folder), output, root)
+        server = start_server(port, Path(folder), output, plan)
         try:
             yield server, port, Path(folder)
         finally:
-            server.kill()
+            for process in family(server.pid):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
             server.wait()
 
 
 def soak(plan: Plan) -> dict:
     "The whole run; its figures."
-    with running(plan.root) as (server, port, folder):
+    with running(plan) as (server, port, folder):
         return measure(server, port, plan, folder)
 
 
+def family(pid: int) -> list[psutil.Process]:
+    "A process and all that it started."
+    with contextlib.suppress(psutil.Error):
+        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return []
+
+
+def memory_mb(pid: int) -> float:
+    "The memory of a server: of its process, or of all its processes without what they share."
+    total, processes = 0.0, family(pid)
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            info = process.memory_info()
+            total += info.rss - (info.shared if len(processes) > 1 else 0)
+    return total / 2**20
+
+
+def open_files(pid: int) -> int:
+    "The file descriptors of a server."
+    total = 0
+    for process in family(pid):
+        with contextlib.suppress(psutil.Error):
+            total += process.num_fds()
+    return total
+
+
 def reset_peak(pid: int) -> None:
-    "Let the kernel forget the peak of a process's memory."
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    "Let the kernel forget the peaks of a server's memory."
+    for process in family(pid):
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
 def peak_mb(pid: int) -> float:
-    "The peak of a process's memory since `reset_peak`; what it uses now where the kernel does not tell."
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-    return psutil.Process(pid).memory_info().rss / 2**20 if psutil.pid_exists(pid) else float("nan")
+    "The peaks of a server's processes since `reset_peak`, added up; what it uses now where the kernel does not tell."
+    total, processes = 0, family(pid)
+    for process in processes:
+        try:
+            rows = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            status = {
+                name: value.split()[0] for name, _, value in (row.partition(":") for row in rows) if value.split()
+            }
+            shared = int(status["RssFile"]) + int(status["RssShmem"]) if len(processes) > 1 else 0
+            total += int(status["VmHWM"]) - shared
+        except (OSError, KeyError):
+            return memory_mb(pid)
+    return total / 1024
 
 
 def attack_table(plan: Plan, roots: list[Path]) -> list[dict]:
@@ -324,11 +368,11 @@ def attack_table(plan: Plan, roots: list[Path]) -> list[dict]:
     seconds, rows = plan.minutes * 60 / len(plan.attacks) / len(roots), []
     for name in plan.attacks:
         for root in roots:
-            with running(root) as (server, port, folder):
-                one = replace(plan, attacks=(name,), root=root)
+            one = replace(plan, attacks=(name,), root=root)
+            with running(one) as (server, port, folder):
                 phase(port, 3, one, hostile=False)  # warm up
                 alone = phase(port, max(5, seconds / 3), one, hostile=False)
-                before = psutil.Process(server.pid).memory_info().rss / 2**20
+                before = memory_mb(server.pid)
                 reset_peak(server.pid)
                 among = phase(port, seconds, one)
                 rows.append({"habit": name, "clone": _name(root), **_row(alone, among, before, peak_mb(server.pid))})
@@ -368,11 +412,11 @@ def tracebacks(folder: Path) -> int:
 
 def measure(server: subprocess.Popen, port: int, plan: Plan, folder: Path) -> dict:
     "The figures of a running server, which is stopped at the end."
-    process, seconds = psutil.Process(server.pid), plan.minutes * 60
+    pid, seconds = server.pid, plan.minutes * 60
     phase(port, max(6, min(10, seconds / 4)), plan)  # warm up
     time.sleep(1)
-    start, files = process.memory_info().rss / 2**20, process.num_fds()
-    memory, peaks, alone, among = minutes_of(process, port, plan)
+    start, files = memory_mb(pid), open_files(pid)
+    memory, peaks, alone, among = minutes_of(pid, port, plan)
 
     deadline = time.monotonic() + 30  # slow readers are cut after SEND_TIMEOUT
     while time.monotonic() < deadline and "face_emotion_connections 0.0" not in metrics(port):
@@ -380,7 +424,7 @@ def measure(server: subprocess.Popen, port: int, plan: Plan, folder: Path) -> di
     server_lines = counters(port)
     server.terminate()
     stopped = time.monotonic()
-    code = server.wait(10)
+    code = server.wait(60 if plan.engine == "ray" else 10)
     logs = list((folder / "logs").glob("*.log"))
     return {
         **{f"plan: {key}": value for key, value in asdict(plan).items() if key != "root"},
@@ -399,7 +443,7 @@ def measure(server: subprocess.Popen, port: int, plan: Plan, folder: Path) -> di
     }
 
 
-def minutes_of(process: psutil.Process, port: int, plan: Plan) -> tuple[list[float], list[float], list[Run], list[Run]]:
+def minutes_of(pid: int, port: int, plan: Plan) -> tuple[list[float], list[float], list[Run], list[Run]]:
     """Memory after each minute, its peaks, and the phases without and with bad clients.
 
     They take turns, because other load on the machine then affects both.
@@ -407,13 +451,13 @@ def minutes_of(process: psutil.Process, port: int, plan: Plan) -> tuple[list[flo
     memory, peaks, alone, among, left = [], [], [], [], plan.minutes * 60
     while left > 0:
         alone.append(phase(port, min(10, max(5, plan.minutes * 15)), plan, hostile=False))
-        reset_peak(process.pid)
+        reset_peak(pid)
         among.append(phase(port, min(60, left), plan))
-        peaks.append(peak_mb(process.pid))
-        memory.append(process.memory_info().rss / 2**20)
+        peaks.append(peak_mb(pid))
+        memory.append(memory_mb(pid))
         p50, p95 = (percentile(among[-1].latencies, q) for q in (0.5, 0.95))
         quiet = percentile(alone[-1].latencies, 0.95)
-        print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {process.num_fds()} files", end=", ", file=sys.stderr)
+        print(f"minute {len(memory)}: {memory[-1]:.0f} MB, {open_files(pid)} files", end=", ", file=sys.stderr)
         print(f"p50 {p50:.1f}, p95 {p95:.1f} ms (alone {quiet:.1f})", file=sys.stderr, flush=True)
         left -= 60
     return memory, peaks, alone, among
@@ -450,6 +494,9 @@ def main(argv: list[str] | None = None) -> int:
         "--table", action="store_true", help="each attack by itself, on a server of its own, as a table"
     )
     parser.add_argument("--clone", type=Path, help="clone that serves instead of this one; with --table: beside it")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="of the server (default: local); ray: two replicas"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random generator (default: 0)")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     args = parser.parse_args(argv)
@@ -460,7 +507,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.table and not attacks:
         parser.error("--table needs --attacks")
     habits, clone = tuple(args.habits.split(",")), args.clone.resolve() if args.clone else None
-    plan = Plan(args.minutes, args.good, args.bad, args.rate, habits, attacks, args.addresses, clone or ROOT)
+    plan = Plan(
+        args.minutes, args.good, args.bad, args.rate, habits, attacks, args.addresses, args.engine, clone or ROOT
+    )
     figures = attack_table(plan, [clone, ROOT] if clone else [ROOT]) if args.table else soak(plan)
     text = json.dumps(figures, indent=1, ensure_ascii=False)
     if args.out:

@@ -9,13 +9,14 @@ __all__ = ['create_app', 'BackgroundServer', 'app', 'main']
 import argparse
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from pathlib import Path
 
@@ -60,13 +61,14 @@ _FILES = Path(str(resources.files("face_emotion")))
 
 def create_app(
     settings: Settings | None = None,  # default: from the environment
+    make_service: Callable[[Settings], Service] = Service,  # called when the app starts
 ) -> FastAPI:
     "The server as an ASGI app."
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_exception_handler(log_briefly)
-        service = app.state.service = Service(settings or get_settings())
+        service = app.state.service = make_service(settings or get_settings())
         tasks = [asyncio.create_task(work) for work in (watchdog(service), end_with_parent())]
         yield
         for task in tasks:
@@ -144,7 +146,7 @@ def _add_health(app: FastAPI) -> None:
         "/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, responses={401: {}, 403: {}}
     )
     async def metrics() -> Response:
-        return Response(app.state.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await app.state.service.all_metrics(), media_type=CONTENT_TYPE_LATEST)
 
 # %% ../nbs/07_serve.ipynb #3b32fd9a
 _MAX_UPLOADS, _MAX_UPLOADS_PER_ADDRESS = 16, 4  # read or processed at the same time
@@ -270,7 +272,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--model", metavar="PATH", help="model to use instead of the bundled one (default: MODEL_PATH, or bundled)"
     )
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes (default: 1, which uses all cores)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (default: 1, which uses all cores); on Ray: replicas that always run",
     )
     parser.add_argument(
         "--ssl-certfile",
@@ -278,6 +283,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="certificate, to serve https; browsers require https for a camera on any host except localhost",
     )
     parser.add_argument("--ssl-keyfile", metavar="PEM", help="key of the certificate, if it is in a separate file")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: replicas on a Ray cluster, see docs/ray.md"
+    )
     return parser.parse_args(argv)
 
 # %% ../nbs/07_serve.ipynb #40244d37
@@ -294,13 +302,31 @@ def _announce(settings: Settings, scheme: str) -> None:
         print(f"On other devices: {address}{note}", flush=True)
 
 # %% ../nbs/07_serve.ipynb #40244d38
+def _engine_problem(engine: str) -> str:
+    "Why an engine cannot be used, and what to do; empty if it can."
+    try:
+        importlib.import_module("face_emotion.serving.ray" if engine == "ray" else "face_emotion.serving.listener")
+    except ModuleNotFoundError as e:
+        return str(e)
+    return ""
+
+
+def _run(engine: str, settings: Settings, workers: int, options: dict) -> int:
+    "Serve until a signal ends it; the exit code."
+    if engine == "ray":
+        return importlib.import_module("face_emotion.serving.ray").run_on_ray(settings, **options)
+    with shared_metrics(workers):
+        return run_server("face_emotion.serve:app", settings, workers, **options)
+
+# %% ../nbs/07_serve.ipynb #37fa16b0
 def main(argv: list[str] | None = None) -> int:
     "Serve the page and the APIs until Ctrl-C or SIGTERM."
     args = _parse(argv)
-    settings = settings_or_exit(server_host=args.host, server_port=args.port, model_path=args.model)
+    overrides = {"ray_replicas_min": args.workers} if args.engine == "ray" else {}
+    settings = settings_or_exit(server_host=args.host, server_port=args.port, model_path=args.model, **overrides)
     certificate = certificate_problem(args.ssl_certfile, args.ssl_keyfile)
     port = port_problem(settings.server_host, settings.server_port)
-    if problem := certificate or port or raise_file_limit(settings):
+    if problem := certificate or port or raise_file_limit(settings) or _engine_problem(args.engine):
         print(problem, file=sys.stderr)
         return 1
     for name, value in (("MODEL_PATH", args.model), ("SERVER_HOST", args.host)):
@@ -314,8 +340,7 @@ def main(argv: list[str] | None = None) -> int:
     _announce(settings, "https" if args.ssl_certfile else "http")
     options = {"ssl_certfile": args.ssl_certfile, "ssl_keyfile": args.ssl_keyfile}
     try:
-        with shared_metrics(args.workers):
-            code = run_server("face_emotion.serve:app", settings, args.workers, **options)
+        code = _run(args.engine, settings, args.workers or 1, options)
     except SystemExit as e:
         code = int(e.code or 0)
     if code:

@@ -219,6 +219,17 @@ class Settings(TrainingSettings):
     debug_socket: Literal["local", "on", "off"] = _Expert(
         "local", description="server: who may use /ws/debug; local: clients on the same machine"
     )
+    ray_address: str | None = _Expert(
+        None, description="server on Ray: address of the cluster, such as 10.0.0.1:6379; empty: Ray of this machine"
+    )
+    ray_replicas_min: int = _Expert(1, ge=1, description="server on Ray: replicas that always run")
+    ray_replicas_max: int = _Expert(
+        4, ge=1, description="server on Ray: replicas under load, at least RAY_REPLICAS_MIN"
+    )
+    ray_replica_cpus: int = _Expert(1, ge=1, description="server on Ray: cores and threads of a replica")
+    ray_target_frames: float = _Expert(
+        0.7, gt=0, description="server on Ray: frames waiting or in work per replica, above which replicas are added"
+    )
 
     @property
     def public_data_folder(self) -> Path:
@@ -254,7 +265,14 @@ class Settings(TrainingSettings):
             raise ValueError(f"needs at least 12 characters. This prints a good one: {advice}")
         return token
 
-    @field_validator("input_path", "model_path", "log_dir", "access_token", mode="before")
+    @field_validator("ray_replicas_max")
+    @classmethod
+    def _check_replicas(cls, largest: int, info: ValidationInfo) -> int:
+        if (smallest := info.data.get("ray_replicas_min", 1)) > largest:
+            raise ValueError(f"is less than RAY_REPLICAS_MIN, which is {smallest}")
+        return largest
+
+    @field_validator("input_path", "model_path", "log_dir", "access_token", "ray_address", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None

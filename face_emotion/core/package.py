@@ -57,6 +57,7 @@ NEEDS = {  # extra and packages by module, without those that every installation
     **dict.fromkeys(("preprocess", "data"), _DATA),
     **dict.fromkeys(("sample", "aihub_sample", "data.scenes"), _DRAWING),
     "webcam": ("notebook", ("anywidget", "ipywidgets", "pandas")),
+    "serving.ray": ("ray", ("ray",)),
 }
 
 

@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "serve": Command(
         "start the server: the web page, the WebSocket and the HTTP API",
-        "--host --port --model --workers --ssl-certfile --ssl-keyfile",
+        "--host --port --model --workers --ssl-certfile --ssl-keyfile --engine",
     ),
     "config": Command("print all settings and their values", "--example"),
     "sample": Command(

@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from starlette.requests import ClientDisconnect
 
 from ..core.artefact import ModelError
+from ..core.classifier import ThreadBudget
 from ..core.config import Settings
 from ..core.log import get_logger
 from ..core.predictor import FaceStream, Predictor
@@ -56,8 +57,6 @@ class Metrics:
             buckets=_BUCKETS,
         )
         self._stages = {stage: seconds.labels(stage) for stage in ("decode", "detect", "classify", "total")}
-        if folder := os.environ.get(METRICS_FOLDER):
-            _forget_dead_processes(Path(folder))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"face_emotion_{name}", text, labels, registry=self.registry)
@@ -79,6 +78,7 @@ class Metrics:
         "What Prometheus reads, of all processes together."
         if not (folder := os.environ.get(METRICS_FOLDER)):
             return generate_latest(self.registry)
+        _forget_dead_processes(Path(folder))
         all_processes = CollectorRegistry()
         MultiProcessCollector(all_processes, folder)
         return generate_latest(all_processes)
@@ -116,18 +116,24 @@ def shared_metrics(
 class Service:
     "What one server process shares between its connections."
 
-    def __init__(self, settings: Settings):
+    def __init__(
+        self,
+        settings: Settings,
+        threads: int | None = None,  # that process frames; default: the cores that this process may use
+    ):
         self.settings, self.guard, self.metrics = settings, Guard(settings), Metrics()
-        self.pool = WorkerPool(settings.frame_timeout, self.metrics.workers_lost.inc)
+        self.pool = WorkerPool(settings.frame_timeout, self.metrics.workers_lost.inc, threads)
         self.sessions = set()  # open sockets
         self.uploads = collections.Counter()  # uploads being read or processed, by address
         self.predictor: Predictor | None = None
-        self._load_model()
+        self._load_model(ThreadBudget(threads))
 
-    def _load_model(self) -> None:
+    def _load_model(self, budget: ThreadBudget) -> None:
         settings = self.settings
         try:
-            predictor = Predictor(settings.model_path, settings.class_names, min_confidence=settings.min_confidence)
+            predictor = Predictor(
+                settings.model_path, settings.class_names, budget=budget, min_confidence=settings.min_confidence
+            )
             predictor.detector.max_faces = settings.max_faces
             predictor.classify(np.zeros((1, 8, 8, 3), np.uint8))  # the first call is slow
         except Exception as e:
@@ -159,6 +165,10 @@ class Service:
         except Exception:
             log.exception("Processing of a frame failed")
             return FrameResult(error=FrameError("internal", "Processing failed. The server's log says why."))
+
+    async def all_metrics(self) -> bytes:
+        "What `/metrics` shows."
+        return self.metrics.text()
 
     async def readiness(self) -> str:
         "What `/readyz` reports: `ready`, or why not."
