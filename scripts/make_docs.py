@@ -22,6 +22,7 @@ SHELVES = {"core": "Core", "data": "Data", "learning": "Learning", "serving": "S
 TEXTS = {
     "docs/operation.md": "Running the server",
     "docs/capacity.md": "A million people",
+    "docs/ray.md": "The server on Ray",
     "docs/protocol.md": "WebSocket and HTTP API",
     "docs/data.md": "Public data sets",
     "docs/evaluation.md": "Evaluation protocol",
