@@ -41,6 +41,7 @@ from .learning.export import FORMATS, parse_formats, save_artefact
 from .learning.feed import StageFeed
 from .learning.folds import RunTable, plan_runs, predict_runs, report_runs, train_runs
 from .learning.label_noise import drop_suspects
+from .learning.processes import folder_of_process, join_processes, own_share, process_share
 from .learning.progress import curves_png, progress_callback, tensorboard_callbacks
 from .learning.runlog import describe_faces, describe_stage, log_beginning
 from .learning.schedule import Stage, TrainingError, make_optimizer, plan_stages
@@ -89,7 +90,7 @@ class Training:
         s, data = self.settings, self.data["train"]
         mix = Mixer(s.p_mixup, s.p_cutmix, s.mixup_alpha, s.cutmix_alpha) if stage.mix else None
         weights = None if s.class_weights == "none" else class_weights(data.mean_targets[None], s.class_weights)
-        options = make_augment(s.augment), mix, weights, s.seed, s.cache_images, self.broken
+        options = make_augment(s.augment), mix, weights, s.seed, s.cache_images, self.broken, process_share()
         return Batches(data, size or s.img_size, s.batch_size, *options)
 
     def feed(
@@ -101,6 +102,7 @@ class Training:
         s, faces = self.settings, self.data["validation"]
         if not s.auto_steps:
             faces = faces.take(stratified(faces, s.val_steps * s.batch_size, s.seed))
+        faces = own_share(faces)
         return StageFeed(model, stage, s, lambda size: self.batches(stage, size), faces, self.folder.path / "cache")
 
 # %% ../nbs/04_train.ipynb #63d89114
@@ -286,12 +288,14 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),  # your own, called after those of this module
 ) -> TrainingResult:
     "Train in stages and write the artefact. Raises `TrainingError`, `ModelError` or `DataError` when it cannot start."
-    settings, formats = settings or get_settings(), parse_formats(formats)
+    settings, formats, (me, processes) = settings or get_settings(), parse_formats(formats), process_share()
+    if settings.batch_size % processes:
+        raise TrainingError(f"BATCH_SIZE={settings.batch_size} cannot be shared by {processes} processes.")
     if lacking := {"train", "validation"} - set(data):
         raise TrainingError(f"There is no {' and no '.join(sorted(lacking))} data.")
     stages, broken = plan_stages(settings), {}
     data = {**data, "validation": without_broken(data["validation"], broken)}
-    folder = RunFolder(Path(out), f"emotion_classifier_{len(settings.class_names)}_classes")
+    folder = RunFolder(folder_of_process(Path(out), resume), f"emotion_classifier_{len(settings.class_names)}_classes")
     state = start_or_resume(folder, _run_of(settings, data, weights), resume)
     training = Training(data, settings, folder, state, formats, callbacks, broken)
     make_augment(settings.augment)  # unknown names are an error now, not after the model is built
@@ -310,6 +314,8 @@ def train(
                 state.finished = True
     except (KeyboardInterrupt, NotFiniteError, OSError) as e:
         ending = ending_of(e, folder)
+    if me:
+        return TrainingResult(ending.status, f"Process 0 writes the model to {out}.", None, pd.DataFrame(state.history))
     result = _finish(training, ending)
     logger.info("training %s. %s", result.status, result.message)
     return result
@@ -341,6 +347,7 @@ def _by_file(result: TrainingResult) -> dict[str, dict]:
 
 def _train_as_asked(args: Namespace, settings: Settings) -> RunTable | TrainingResult:
     formats = parse_formats(args.formats)
+    join_processes()
     print(device_line(settings), *filter(None, [device_advice()]), sep="\n", flush=True)
     data = load_training(args.data, settings, args.limit, args.shares)
     if args.check:

@@ -25,6 +25,7 @@ TEXTS = {
     "docs/ray.md": "The server on Ray",
     "docs/protocol.md": "WebSocket and HTTP API",
     "docs/data.md": "Public data sets",
+    "docs/training-on-several-machines.md": "Training on several machines",
     "docs/evaluation.md": "Evaluation protocol",
     "face_emotion/assets/MODEL_CARD.md": "Model card",
     "README.ko.md": "한국어 안내",

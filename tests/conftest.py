@@ -13,6 +13,7 @@ MORE_THAN_SERVING = {  # a package that the tests of a file need and the serving
     ),
     **dict.fromkeys(("test_evaluate.py", "test_preprocess.py", "test_readme.py"), "tensorflow"),
     **dict.fromkeys(("test_compare.py", "test_robustness.py"), "tensorflow"),
+    **dict.fromkeys(("test_ray.py", "test_train_processes.py"), "tensorflow"),
     "test_scripts.py": "mkdocs",
     "test_webcam.py": "anywidget",
 }

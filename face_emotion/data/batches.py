@@ -140,8 +140,10 @@ class Batches:
         seed: int = 0,  # of order, transform and mix
         cache: bool = False,  # keep decoded pictures in memory; raises `DataError` when they don't fit
         broken: dict[str, str] | None = None,  # gets the name and the reason of each broken picture
+        share: tuple[int, int] = (0, 1),  # number of this process, from 0, and how many processes share a batch
     ):
-        self.data, self.img_size, self.batch_size = data, img_size, batch_size
+        self.data, self.img_size, self.share = data, img_size, share
+        self.batch_size = batch_size // share[1]  # pictures per batch of this process
         self.transform, self.mix, self.weights, self.seed = transform, mix, weights, seed
         self._turns = _turns(data, seed)
         self._order = lru_cache(4)(self._pass)
@@ -156,7 +158,7 @@ class Batches:
 
     @property
     def steps(self) -> int:  # batches per pass; the last one is filled up from the next pass
-        return -(-self.pass_size // self.batch_size)
+        return -(-self.pass_size // (self.batch_size * self.share[1]))
 
     def _pass(self, number: int) -> np.ndarray:  # (pass_size,) rows
         order = np.random.default_rng((self.seed, 1, number)).permutation(self.pass_size)
@@ -169,9 +171,10 @@ class Batches:
         self,
         step: int,  # number of the batch
     ) -> list[int]:
-        "The faces of a batch."
-        n, first = self.pass_size, step * self.batch_size
-        return [int(self._order(q // n)[q % n]) for q in range(first, first + self.batch_size)]
+        "The faces of a batch that this process reads."
+        n, (me, processes) = self.pass_size, self.share
+        first, whole = step * self.batch_size * processes, self.batch_size * processes
+        return [int(self._order(q // n)[q % n]) for q in range(first + me, first + whole, processes)]
 
     def _picture(self, row: int) -> np.ndarray:
         if self._cache is None:
@@ -203,17 +206,18 @@ class Batches:
         step: int,  # number of the batch
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # uint8 (b, s, s, 3), float32 (b, classes), float32 (b,)
         "Pictures, targets and how much each counts."
-        rows = self.rows(step)
+        rows, (me, processes) = self.rows(step), self.share
         images = np.empty((len(rows), self.img_size, self.img_size, 3), np.uint8)
         for i, row in enumerate(rows):
             rows[i], images[i] = self._readable(row)
             if self.transform is not None:
-                images[i] = self.transform(images[i], np.random.default_rng((self.seed, 2, step, i)))
+                images[i] = self.transform(images[i], np.random.default_rng((self.seed, 2, step, i * processes + me)))
 
         targets = self.data.targets[rows]
         counts = np.ones(len(rows), np.float32) if self.data.weights is None else self.data.weights[rows]
         if self.mix is not None:
-            images, targets = self.mix(images, targets * counts[:, None], np.random.default_rng((self.seed, 3, step)))
+            rng = np.random.default_rng((self.seed, 3, step, me) if me else (self.seed, 3, step))
+            images, targets = self.mix(images, targets * counts[:, None], rng)
             if self.data.weights is not None:  # a mixed face counts as much as its parts do, in their proportion
                 counts = targets.sum(1)
                 targets = targets / np.maximum(counts, 1e-9)[:, None]

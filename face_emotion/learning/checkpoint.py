@@ -182,6 +182,7 @@ class TrackBest(keras.callbacks.Callback):
         "The validation loss of one kind of weights, which the model holds afterwards."
         if kind == "ema":
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)  # takes the averages
+            self.model.set_weights([w.copy() for w in self.model.get_weights()])  # on JAX, both would share the memory
         if self.refresh:
             self.refresh(self.model)
         found = self.model.evaluate(self.validation, verbose=0, return_dict=True)

@@ -15,6 +15,7 @@ import subprocess
 import keras
 
 from ..core.config import Settings
+from .processes import process_share
 
 # %% ../../nbs/learning/00_device.ipynb #81c9a9d0
 def accelerators() -> list[str]:  # names such as /device:GPU:0
@@ -37,20 +38,26 @@ def xla_mode() -> str | bool:  # for the argument `jit_compile` of Keras
     return "auto" if keras.backend.backend() != "tensorflow" or accelerators() else False
 
 # %% ../../nbs/learning/00_device.ipynb #3229d5d9
+@contextlib.contextmanager
 def strategy_scope(
     devices: list[str] | None = None,  # names such as GPU:0 and GPU:1; None: all accelerators
-) -> contextlib.AbstractContextManager:
-    "A context in which models are built for all the devices; with fewer than two of them it changes nothing."
+):
+    "A context in which models are built for all devices and processes; with one device it changes nothing."
     devices = accelerators() if devices is None else devices
-    if len(devices) < 2:
-        return contextlib.nullcontext()
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and len(devices) > 1:
         import tensorflow as tf
 
-        return tf.distribute.MirroredStrategy(devices).scope()
-    if keras.backend.backend() == "jax":
-        keras.distribution.set_distribution(keras.distribution.DataParallel())
-    return contextlib.nullcontext()
+        with tf.distribute.MirroredStrategy(devices).scope():
+            yield
+    elif keras.backend.backend() == "jax" and (len(devices) > 1 or process_share()[1] > 1):
+        before = keras.distribution.distribution()
+        keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(before)
+    else:
+        yield
 
 # %% ../../nbs/learning/00_device.ipynb #6b063660
 @contextlib.contextmanager
