@@ -2,9 +2,12 @@
 
     python benchmarks/bench_preprocess.py --out reports/bench
     python benchmarks/bench_preprocess.py --records 350000
+    python benchmarks/bench_preprocess.py --engine both --photos 1000
 
 The second command measures everything but the cropping, with stand-ins for crops: time and memory of a first run and
 of a second one that has nothing to do.
+
+The third compares the engines: Ray that is running already, as on a cluster, and Ray that the command starts and ends.
 
 The photographs are made on the spot: 3264 × 2448 pixels and about 2 MB each for speed, all of AIHub's sizes for memory.
 Files that show the same scene are links to one file, so the disk is not what is measured. The ways take turns, so
@@ -31,6 +34,7 @@ import numpy as np
 import psutil
 from tabulate import tabulate
 
+from face_emotion.core.cluster import ray_session
 from face_emotion.core.config import LABELS_KO
 from face_emotion.core.crop import Framing, square_box
 from face_emotion.core.detector import FaceDetector
@@ -108,6 +112,32 @@ def speed(work: Path, photos: int, rounds: int, sizes: tuple) -> dict[str, dict]
             how = {"workers": workers, "progress": False}
             seconds[name].append((photos, *timed(lambda: preprocess(sample.folder, out, OPTIONS, **how))))
     return {way: medians(runs) for way, runs in seconds.items()}
+
+
+def engines(photos: int, rounds: int, sizes: tuple) -> str:
+    """Both engines in turns, with two workers: photographs per second, start of the workers included."""
+    found, seconds = [], defaultdict(list)
+    with tempfile.TemporaryDirectory() as work:
+        sample = make_sample(Path(work) / "photos", photos, defects=0, sizes=sizes, scenes=12, link=True)
+
+        def run(engine: str, name: str) -> None:
+            shutil.rmtree(out := Path(work) / "crops", ignore_errors=True)
+            how = {"workers": 2, "progress": False, "engine": engine}
+            seconds[name].append(timed(lambda: preprocess(sample.folder, out, **how))[0])
+            found.append(sorted(digest(p.read_bytes().hex()) for p in out.rglob("*.jpg")))
+
+        run("ray", "ray, started and ended by the run")
+        with ray_session(2):
+            for _ in range(rounds):
+                run("local", "local")
+                run("ray", "ray, running before")
+    assert all(crops == found[0] for crops in found), "the engines make different crops"
+    local = statistics.median(seconds["local"])
+    rows = [
+        (name, photos / statistics.median(s), 100 * local / statistics.median(s), " ".join(f"{v:.1f}" for v in s))
+        for name, s in seconds.items()
+    ]
+    return tabulate(rows, ["engine", "photographs/s", "% of local", "seconds of each run"], floatfmt=".1f")
 
 
 def medians(runs: list[tuple[int, float, float]]) -> dict:
@@ -281,6 +311,7 @@ def main() -> int:
     add("--memory-photos", type=int, default=2000, help="photographs of the memory run, 0 to skip it (%(default)s)")
     add("--small", action="store_true", help="small photographs, to try the benchmark itself")
     add("--records", type=int, help="measure a run over so many records, with stand-ins for crops, and nothing else")
+    add("--engine", choices=("both",), help="compare the engines local and ray, and measure nothing else")
     add("--stand-ins", type=Path, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stand_ins:
@@ -288,6 +319,9 @@ def main() -> int:
         return 0
     if args.records:
         print(plan(args.records))
+        return 0
+    if args.engine:
+        print(engines(args.photos, args.rounds, SMALL_SIZES if args.small else ((3264, 2448),)))
         return 0
     result = measure(args)
     args.out.mkdir(parents=True, exist_ok=True)
