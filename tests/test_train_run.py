@@ -220,6 +220,37 @@ def test_mirrored_on_two_devices(faces, tmp_path):
     assert "finished ['head', 'finetune1']" in done.stdout and "CPU:1" in done.stdout, done.stdout + done.stderr[-3000:]
 
 
+SAME_ON_TWO = """
+import sys
+
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+sys.path.insert(0, sys.argv[1])
+from networks import two_convolutions
+
+from face_emotion.core.config import load_settings
+from face_emotion.data.sources import load_data
+from face_emotion.model import BACKBONES
+from face_emotion.train import train
+
+BACKBONES["TwoConvolutions"] = two_convolutions
+small = {"img_size": 64, "batch_size": 10, "backbone": "TwoConvolutions", "ema_decay": 0.5, "dropout_rate": 0.0}
+settings = load_settings(None, epochs_head=0, epochs_finetune=1, **small)
+for i, devices in enumerate((["CPU:0", "CPU:1"], ["CPU:0"])):
+    result = train(load_data(sys.argv[2]), f"out{i}", settings, None, formats=(".keras",), devices=devices)
+    print("losses", *result.history[["loss", "val_loss", "ema_val_loss"]].to_numpy().ravel())
+"""
+
+
+def test_two_devices_learn_what_one_does(faces, tmp_path):
+    done = run(SAME_ON_TWO, ROOT / "tests", faces, cwd=tmp_path)
+    found = [[float(v) for v in line.split()[1:]] for line in done.stdout.splitlines() if line.startswith("losses")]
+    assert len(found) == 2, done.stdout + done.stderr[-3000:]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
 TWO_STEPS = """
 import json
 import sys
