@@ -15,6 +15,7 @@ skimage_data = pytest.importorskip(
     "skimage.data", reason="scikit-image, which brings the picture of a face, is not installed"
 )
 
+sync_api.expect.set_options(timeout=30_000)  # its own 5 seconds are too short on a busy machine
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 FLAGS = (

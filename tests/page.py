@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import cv2
 import pytest
@@ -77,6 +78,15 @@ def probabilities(page):
             "bars => Object.fromEntries(bars.map(bar => [bar.dataset.probability, Number(bar.dataset.value)]))"
         )
     )
+
+
+def wait_until_quiet(watched, seconds=1.0):
+    "Wait until the page has sent no frame for some time, and fail if it goes on sending."
+    deadline, before = time.monotonic() + WAIT_MS / 1000, -1
+    while (now := len(watched.sent())) != before:
+        assert time.monotonic() < deadline, "the page goes on sending frames"
+        before = now
+        watched.page.wait_for_timeout(1000 * seconds)
 
 
 def number(page, selector):

@@ -10,18 +10,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
 import psutil
-from websockets.sync.client import connect
+from websockets.sync import client
 
 from face_emotion.serve import BackgroundServer
 from face_emotion.serving.transport import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-START_WITHIN_S = 60
+WAIT_S = 60.0  # for what must happen, however busy the machine is
+
+connect = partial(client.connect, open_timeout=WAIT_S)
 
 
 @lru_cache
@@ -88,7 +90,7 @@ class ServerProcess:
             self.wait_ready()
 
     def wait_ready(self, status: int = 200) -> None:
-        wait_until(lambda: self.process.poll() is not None or fetch(self.url + "/readyz")[0] == status, START_WITHIN_S)
+        wait_until(lambda: self.process.poll() is not None or fetch(self.url + "/readyz")[0] == status)
         assert self.process.poll() is None, self.text()[-3000:]
         self.ready_s = time.monotonic() - self.started
 
@@ -101,7 +103,7 @@ class ServerProcess:
             for p in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     p.kill()
-        self.process.wait(10)
+        self.process.wait(WAIT_S)
         self.output.close()
 
     def connect(self, **options):
@@ -111,7 +113,7 @@ class ServerProcess:
         "SIGTERM: exit code and seconds."
         start = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15), time.monotonic() - start
+        return self.process.wait(30), time.monotonic() - start  # less than a client that never answers could delay it
 
     def children(self) -> list[psutil.Process]:
         "Worker processes, without the helper process of multiprocessing."
@@ -139,7 +141,7 @@ class ServerProcess:
         return read_metric(self.url, line)
 
 
-def fetch(url: str, data: bytes | None = None, timeout: float = 10, **headers: str) -> tuple[int, bytes]:
+def fetch(url: str, data: bytes | None = None, timeout: float = WAIT_S, **headers: str) -> tuple[int, bytes]:
     "Status and body of a response; status 0 if nothing answers."
     request = urllib.request.Request(url, data, {k.replace("_", "-"): v for k, v in headers.items()})
     try:
@@ -157,7 +159,7 @@ def read_metric(url: str, line: str) -> float:
     return next((float(row.rpartition(" ")[2]) for row in text.splitlines() if row.startswith(line + " ")), 0.0)
 
 
-def wait_until(condition, seconds: float = 20.0) -> None:
+def wait_until(condition, seconds: float = WAIT_S) -> None:
     "Wait for a condition, and fail if it does not become true in time."
     deadline = time.monotonic() + seconds
     while not condition():

@@ -12,17 +12,16 @@ import cv2
 import numpy as np
 import pytest
 from jsonschema import validate
-from serving import ROOT, ThreadedServer, as_text, fetch, pair, portrait, wait_until
+from serving import ROOT, WAIT_S, ThreadedServer, as_text, connect, fetch, pair, portrait, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
-from websockets.sync.client import connect
 
 import face_emotion.serve as serve
 import face_emotion.serving.transport as transport
 from face_emotion.serving.protocol import CLOSES, ERRORS, REFUSALS, code_tables
 from face_emotion.serving.schema import schema_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
 PASSES = portrait()[:-2] + b"\xff\xda\x00\x02" * 100 + b"\xff\xd9"
 
@@ -37,9 +36,9 @@ def ask(server, message, **options) -> dict:
     "The answer to one message of version 1. It must fit its schema, and the connection must live on."
     with server.connect(**options) as ws:
         ws.send(message)
-        answer = json.loads(ws.recv(20))
+        answer = json.loads(ws.recv(WAIT_S))
         ws.send(portrait())
-        alive = json.loads(ws.recv(20))
+        alive = json.loads(ws.recv(WAIT_S))
     validate(answer, schema_of("AnswerV1"))
     assert "error" not in alive
     return answer
@@ -79,7 +78,7 @@ def too_many_frames():
     with ThreadedServer(frames_per_address=3) as server, server.connect() as ws:
         for _ in range(8):
             ws.send("{")
-            yield json.loads(ws.recv(5))
+            yield json.loads(ws.recv(WAIT_S))
 
 
 def test_too_many_frames():
@@ -98,7 +97,7 @@ def test_frames_are_counted_over_all_addresses():
         codes = []
         for _ in range(4):
             ws.send(BOMB)
-            codes.append(json.loads(ws.recv(5))["error"]["code"])
+            codes.append(json.loads(ws.recv(WAIT_S))["error"]["code"])
     assert "too_many_frames" in codes
 
 
@@ -128,39 +127,39 @@ def test_no_model():
             and fetch(server.url + "/healthz")[0] == 200
         )
         with server.connect() as ws, pytest.raises(ConnectionClosed):
-            ws.recv(5)
+            ws.recv(WAIT_S)
         assert (ws.close_code, ws.close_reason) == (1011, "Model not loaded")
 
 
 def test_detector_that_raises(monkeypatch):
     with ThreadedServer() as server, server.connect(subprotocols=["emotion.v2"]) as ws:
-        ws.recv(5)
+        ws.recv(WAIT_S)
         ws.send(portrait())
-        assert json.loads(ws.recv(10))["results"][0]["face_id"] == 1
+        assert json.loads(ws.recv(WAIT_S))["results"][0]["face_id"] == 1
         detector = type(server.service.predictor.detector)
         intact = detector.refine
         monkeypatch.setattr(detector, "refine", lambda *_: 1 / 0)
         ws.send(portrait())
-        assert json.loads(ws.recv(10))["error"]["code"] == "internal"
+        assert json.loads(ws.recv(WAIT_S))["error"]["code"] == "internal"
         assert fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")[0] == 500
         monkeypatch.undo()
         assert detector.refine is intact
         ws.send(portrait())
-        assert json.loads(ws.recv(10))["results"][0]["face_id"] == 1, "the new tracker counts from 1 again"
+        assert json.loads(ws.recv(WAIT_S))["results"][0]["face_id"] == 1, "the new tracker counts from 1 again"
 
 
 def test_worker_that_hangs(monkeypatch):
     hangs, release = threading.Event(), threading.Event()
-    with ThreadedServer(frame_timeout=1.0) as server, server.connect() as victim, server.connect() as other:
+    with ThreadedServer(frame_timeout=3.0) as server, server.connect() as victim, server.connect() as other:
         monkeypatch.setattr("face_emotion.serving.workers.decode_image", lambda *_: hangs.set() or release.wait(60))
         victim.send(portrait())
-        assert hangs.wait(20)
+        assert hangs.wait(WAIT_S)
         monkeypatch.undo()
         other.send(portrait())
-        assert json.loads(other.recv(10))["results"]
-        assert json.loads(victim.recv(10))["error"]["code"] == "worker_lost"
+        assert json.loads(other.recv(WAIT_S))["results"]
+        assert json.loads(victim.recv(WAIT_S))["error"]["code"] == "worker_lost"
         victim.send(portrait())
-        assert json.loads(victim.recv(10))["results"], "the new worker answers"
+        assert json.loads(victim.recv(WAIT_S))["results"], "the new worker answers"
         assert server.metric("face_emotion_workers_lost_total") == 1 and fetch(server.url + "/readyz")[0] == 200
         release.set()
         wait_until(lambda: not server.service.pool.lost)
@@ -168,7 +167,7 @@ def test_worker_that_hangs(monkeypatch):
 
 def test_upload_whose_worker_hangs(monkeypatch):
     release = threading.Event()
-    with ThreadedServer(frame_timeout=1.0) as server:
+    with ThreadedServer(frame_timeout=3.0) as server:
         monkeypatch.setattr("face_emotion.serving.workers.decode_image", lambda *_: release.wait(30))
         status, body = fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")
         assert (status, json.loads(body)["error"]["code"]) == (503, "worker_lost")
@@ -190,11 +189,25 @@ def test_threads_that_hang_make_the_server_unready_until_they_come_back(monkeypa
         wait_until(lambda: fetch(server.url + "/readyz")[0] == 200)
 
 
+def test_health_checks_do_not_wait_for_frames(monkeypatch):
+    release, started = threading.Event(), threading.Semaphore(0)
+    with ThreadedServer(frame_timeout=2 * WAIT_S) as server, contextlib.ExitStack() as stack:
+        stack.callback(release.set)
+        hang = lambda *_: started.release() or release.wait(2 * WAIT_S)  # noqa: E731
+        monkeypatch.setattr("face_emotion.serving.workers.decode_image", hang)
+        clients = [stack.enter_context(server.connect()) for _ in range(8)]
+        for client in clients:
+            client.send(portrait())
+        assert started.acquire(timeout=WAIT_S)
+        assert [fetch(server.url + path)[0] for path in ("/healthz", "/readyz", "/metrics", "/")] == [200] * 4
+        assert server.service.pool.queue, "frames still wait for a worker"
+
+
 def test_too_many_faces():
     with ThreadedServer(max_faces=1) as server, server.connect(subprotocols=["emotion.v2"]) as ws:
-        ws.recv(5)
+        ws.recv(WAIT_S)
         ws.send(pair())
-        answer = json.loads(ws.recv(10))
+        answer = json.loads(ws.recv(WAIT_S))
         status, body = fetch(server.url + "/api/predict", pair(), content_type="image/jpeg")
     for a in (answer, json.loads(body)):
         assert len(a["results"]) == 1 and a["warning"]["code"] == "too_many_faces"
@@ -240,7 +253,7 @@ def test_unauthorized():
 
 def by_name(server, name: str, path: str = "/ws/emotion", **options):
     "A socket of a client that knows the server by another name."
-    connection = socket.create_connection(("127.0.0.1", server.settings.server_port), 5)
+    connection = socket.create_connection(("127.0.0.1", server.settings.server_port), WAIT_S)
     return connect(f"ws://{name}{path}", sock=connection, compression=None, **options)
 
 
@@ -286,13 +299,13 @@ def test_too_many_tokens():
 def test_debug_off(server):
     with server.connect(path="/ws/debug") as ws:  # a client on the same machine
         ws.send("a")
-        assert ws.recv(5) == "Echo: a"
+        assert ws.recv(WAIT_S) == "Echo: a"
     with ThreadedServer(debug_socket="off") as closed:
         assert refused(closed, path="/ws/debug") == (403, "debug_off")
 
 
 def test_two_lengths(server):
-    with socket.create_connection(("127.0.0.1", server.settings.server_port), 5) as s:
+    with socket.create_connection(("127.0.0.1", server.settings.server_port), WAIT_S) as s:
         s.sendall(
             b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -323,7 +336,7 @@ def test_server_full():
 def closed_with(ws) -> int:
     with pytest.raises(ConnectionClosed):
         while True:
-            ws.recv(10)
+            ws.recv(WAIT_S)
     return ws.close_code
 
 
@@ -343,7 +356,7 @@ def test_1002_and_1007_what_is_not_websocket(server):
     for code, data in ((1002, b"\xff\xff\xff"), (1007, frame(b"\xff\xfe", opcode=1))):
         with not_reading(server) as s:
             s.sendall(data)
-            s.settimeout(5)
+            s.settimeout(WAIT_S)
             assert s.recv(100)[2:4] == struct.pack(">H", code)
 
 
@@ -382,7 +395,7 @@ def test_4001_slow_reader():
     with ThreadedServer(send_timeout=1.0) as server:
         with not_reading(server, "/ws/debug") as s:
             message = frame(b"x" * 500_000, opcode=1)
-            s.settimeout(5)
+            s.settimeout(WAIT_S)
             with pytest.raises(OSError):
                 while True:
                     s.sendall(message)
@@ -396,7 +409,7 @@ def test_4001_slow_reader():
 def test_4002_no_pong():
     with ThreadedServer(options={"ws_ping_interval": 0.3, "ws_ping_timeout": 1.0}) as server:
         with not_reading(server) as s:
-            s.settimeout(20)
+            s.settimeout(WAIT_S)
             data = b""
             while chunk := s.recv(1000):
                 data += chunk
@@ -437,17 +450,22 @@ def frame(payload: bytes, opcode: int) -> bytes:
 # ---------------------------------------------------------------- what clients must not be able to do
 
 
-def test_pings_without_reading_do_not_pile_up():
+def test_pings_without_reading_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr(transport, "FRAMES_PER_SECOND", 1_000_000)  # or the connection is closed for its many frames
     with ThreadedServer() as server, not_reading(server) as s:
-        pings = frame(b"x" * 125, opcode=9) * 1000
-        s.settimeout(20)
-        for _ in range(100):
-            s.sendall(pings)  # 12 MB of pongs
+        wait_until(lambda: server.service.sessions)
         [session] = server.service.sessions
+        pings = frame(b"x" * 125, opcode=9) * 1000
+        s.settimeout(WAIT_S)
+        for _ in range(20):
+            s.sendall(pings)  # 2.5 MB of pongs
+        s.sendall(frame(b"{", opcode=1))
+        wait_until(lambda: session.seq == 1)  # every ping before it has been handled
         assert session.transport.transport.get_write_buffer_size() < 1_000_000, "the pongs of one read, and no more"
 
 
-def test_garbage_without_reading_is_bounded():
+def test_garbage_without_reading_is_bounded(monkeypatch):
+    monkeypatch.setattr(transport, "FRAMES_PER_SECOND", 1_000_000)
     with (
         ThreadedServer(send_timeout=60, frames_per_address=100_000, frames_total=100_000) as server,
         not_reading(server) as s,
@@ -468,7 +486,7 @@ def test_headers_that_do_not_come(monkeypatch):
     monkeypatch.setattr(transport, "STALLED_AFTER", 0.5)
     with ThreadedServer() as server, socket.create_connection(("127.0.0.1", server.settings.server_port)) as s:
         s.sendall(b"GET / HTTP/1.1\r\nHost:")
-        s.settimeout(20)
+        s.settimeout(WAIT_S)
         assert is_cut(s)
 
 
@@ -486,7 +504,7 @@ def test_a_bomb_costs_nothing(server):
     def milliseconds(message) -> float:
         start = time.perf_counter()
         ws.send(message)
-        answers.append(json.loads(ws.recv(20)))
+        answers.append(json.loads(ws.recv(WAIT_S)))
         return (time.perf_counter() - start) * 1e3
 
     with server.connect() as ws:
@@ -504,15 +522,15 @@ def test_a_bomb_costs_nothing(server):
 def test_not_a_number_as_smoothing(server):
     for value in ("nan", "inf", "-1", "x", "0.5"):
         with server.connect(path=f"/ws/emotion?smoothing={value}", subprotocols=["emotion.v2"]) as ws:
-            ws.recv(5)
+            ws.recv(WAIT_S)
             ws.send(portrait())
-            assert "NaN" not in (text := ws.recv(10)) and json.loads(text)["results"], value
+            assert "NaN" not in (text := ws.recv(WAIT_S)) and json.loads(text)["results"], value
 
 
 def test_lone_surrogate_as_id(server):
     with server.connect() as ws:
         ws.send('{"image": "", "id": "\\ud800"}')
-        assert json.loads(ws.recv(5))["id"] == "\ud800"
+        assert json.loads(ws.recv(WAIT_S))["id"] == "\ud800"
 
 
 def test_sixteen_bits_and_strange_modes(server):

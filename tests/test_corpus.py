@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 from corpus import corpus
-from serving import ServerProcess, fetch
+from serving import WAIT_S, ServerProcess, fetch
 from tabulate import tabulate
 
 from face_emotion.serving.protocol import ERRORS
@@ -31,7 +31,7 @@ def test_table(server):
         with server.connect() as ws:
             start = time.perf_counter()
             ws.send(data)
-            answer = json.loads(ws.recv(30))
+            answer = json.loads(ws.recv(WAIT_S))
             ms = (time.perf_counter() - start) * 1e3
         status, body = fetch(server.url + "/api/predict", data, content_type="application/octet-stream", timeout=30)
         by_http = verdict(json.loads(body))
@@ -52,7 +52,7 @@ def test_no_leak(server):
         with server.connect() as ws:
             for data in entries:
                 ws.send(data)
-                ws.recv(30)
+                ws.recv(WAIT_S)
         return process.memory_info().rss / 2**20
 
     early, files = [once() for _ in range(5)], process.num_fds()

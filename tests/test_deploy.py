@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from serving import ROOT, ServerProcess, fetch, free_port, portrait, wait_until
-from websockets.sync.client import connect
+from serving import ROOT, WAIT_S, ServerProcess, connect, fetch, free_port, portrait, wait_until
 
 from face_emotion.core.config import Settings
 from face_emotion.serving.client import EmotionClient
@@ -70,7 +69,7 @@ def test_image(tmp_path):
     command += ["-p", f"127.0.0.1:{port}:8001", "face-emotion:test"]
     name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     try:
-        wait_until(lambda: fetch(f"http://127.0.0.1:{port}/readyz")[0] == 200, 60)
+        wait_until(lambda: fetch(f"http://127.0.0.1:{port}/readyz")[0] == 200)
         assert fetch(f"http://127.0.0.1:{port}/api/predict", portrait(), content_type="image/jpeg")[0] == 200
     finally:
         subprocess.run(["docker", "stop", name], check=True, capture_output=True)
@@ -142,7 +141,7 @@ def cluster(tmp_path):
             yield f"127.0.0.1:{port}", (one, two), folders[2]
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(WAIT_S)
 
 
 def frames(server) -> float:
@@ -170,9 +169,9 @@ def test_sticky_proxy(cluster):
     with connect(
         f"ws://{address}/ws/emotion?ticket=private", origin=url, subprotocols=["emotion.v2"], compression=None
     ) as ws:  # from the same origin, through the proxy
-        json.loads(ws.recv(10))
+        json.loads(ws.recv(WAIT_S))
         ws.send(portrait())
-        assert json.loads(ws.recv(10))["results"]
+        assert json.loads(ws.recv(WAIT_S))["results"]
     large = portrait()[:-2] + (b"\xff\xfe\xff\xff" + b"x" * 65533) * 60 + b"\xff\xd9"
     assert fetch(url + "/api/predict", large, content_type="image/jpeg")[0] == 200
     assert (

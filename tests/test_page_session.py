@@ -20,6 +20,7 @@ from page import (
     upload,
     violations,
     wait_for_face,
+    wait_until_quiet,
 )
 
 pytestmark = MARKS
@@ -72,10 +73,6 @@ def look(page):
     return {where: problems for where, problems in found.items() if problems}
 
 
-def points(page):
-    return int(page.get_attribute("#chart", "data-points") or 0)
-
-
 def test_time_line_pause_and_export_of_a_camera(face_browser, open_page):
     watched = open_page(face_browser)
     page = watched.page
@@ -84,15 +81,14 @@ def test_time_line_pause_and_export_of_a_camera(face_browser, open_page):
     wait_for_face(page)
     page.wait_for_function("() => Number(chart.dataset.points) > 20", timeout=WAIT_MS)
     page.click("#pause")
-    page.wait_for_timeout(300)
+    wait_until_quiet(watched)  # a paused page sends nothing
     before = len(watched.sent())
     seek(page, -0.5)
     expect(page.locator("#moment")).to_contain_text("0.5 s ago · Happy")
     expect(page.locator("#overlay")).to_have_attribute(
         "data-boxes", "0"
     )  # of another picture than the one that is shown
-    page.wait_for_timeout(500)
-    assert len(watched.sent()) == before, "a paused page sends nothing"
+    assert len(watched.sent()) == before, "nor when one moves through the time line"
     assert look(page) == {}
     page.set_viewport_size({"width": 1280, "height": 800})
     page.click("#pause")
@@ -155,11 +151,12 @@ def test_video_is_analysed_frame_by_frame(plain_browser, open_page, clip):
 
     page.click("[data-face-id='2'] .who")
     expect(page.locator("#summary-title")).to_have_text(f"Face 2: seen in {FRAMES} of {FRAMES} frames")
-    assert points(page) == FRAMES and page.input_value("#chosen") == "2"
+    expect(page.locator("#chosen")).to_have_value("2")
+    expect(page.locator("#chart")).to_have_attribute("data-points", str(FRAMES))
     expect(page.locator("[data-face-id='2'] .who")).to_have_attribute("aria-pressed", "true")
     stage = page.locator("#stage").bounding_box()
     page.locator("#stage").click(position={"x": 0.73 * stage["width"], "y": 0.41 * stage["height"]})
-    assert page.input_value("#chosen") == "1", "a click on a box chooses its face"
+    expect(page.locator("#chosen"), "a click on a box chooses its face").to_have_value("1")
 
     page.click("#options summary")
     assert look(page) == {}

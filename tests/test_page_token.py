@@ -25,9 +25,9 @@ def test_token(browser, tmp_path):
         assert page.url == server.url + "/"
         page.reload()  # the tab keeps the token
         page.set_input_files("#upload", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": portrait()})
-        sync_api.expect(page.locator("#faces [data-face-id]")).to_have_count(1, timeout=20_000)
+        sync_api.expect(page.locator("#faces [data-face-id]")).to_have_count(1)
         page.click("#start")
-        sync_api.expect(page.locator("#status")).to_have_attribute("data-state", "connected", timeout=20_000)
+        sync_api.expect(page.locator("#status")).to_have_attribute("data-state", "connected")
         assert sockets and "ticket=" in sockets[0] and "s3cret" not in sockets[0]
         wait_until(lambda: "s3cret" not in server.log() and "/ws/emotion" in server.log())
 
@@ -37,7 +37,7 @@ def test_no_token(browser, tmp_path):
         page = browser.new_page()
         page.goto(server.url)
         page.set_input_files("#upload", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": portrait()})
-        sync_api.expect(page.locator("#message")).to_contain_text("ACCESS_TOKEN is set", timeout=20_000)
+        sync_api.expect(page.locator("#message")).to_contain_text("ACCESS_TOKEN is set")
 
 
 def test_docs_page_runs_under_its_policy(browser, tmp_path):

@@ -165,12 +165,12 @@ def test_interrupted(folder, tmp_path):
         stdout=subprocess.DEVNULL,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not [f for f in tmp_path.glob("out/.*.part.*") if f.stat().st_size]:
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=60)[1].decode()
+    err = process.communicate(timeout=120)[1].decode()
     assert process.returncode == 130 and "Interrupted. The results so far are kept." in err, err
     table = rows(tmp_path / "out" / "long_emotions.csv")
     [video] = [f for f in (tmp_path / "out").iterdir() if f.suffix in (".mp4", ".webm")]

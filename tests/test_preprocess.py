@@ -173,8 +173,8 @@ def test_killed_ten_times_and_resumed_it_ends_the_same(sample, timed, tmp_path):
         assert process.poll() is None, f"ended by itself, before kill {kill + 1} of {KILLS}: {process.communicate()}"
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        process.communicate(timeout=60)
-        _, alive = psutil.wait_procs(children, timeout=10)
+        process.communicate(timeout=180)
+        _, alive = psutil.wait_procs(children, timeout=60)
         assert not alive, "workers outlive a parent that was killed"
         crops = [p for side in ("train", "validation") for p in (out / side).rglob("*") if p.is_file()]
         assert all(p.suffix == ".jpg" and p.read_bytes().endswith(b"\xff\xd9") for p in crops), "half a crop"
@@ -193,9 +193,9 @@ def test_killed_ten_times_and_resumed_it_ends_the_same(sample, timed, tmp_path):
 def test_interrupted_it_leaves_a_manifest_and_goes_on(sample, how, tmp_path):
     out = tmp_path / "crops"
     process = cli("--source", sample.folder, "--out", out, "--workers", 2, cwd=tmp_path)
-    assert wait_while(process, lambda: b'"status": "ok"' not in journal_of(out), 60), process.communicate()
+    assert wait_while(process, lambda: b'"status": "ok"' not in journal_of(out), 180), process.communicate()
     process.send_signal(how)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=180)
     assert process.returncode == 130 and "run the same command to continue" in stderr
     m = pd.read_parquet(out / "manifest.parquet")
     done = (m.status == "ok").sum()
@@ -239,11 +239,13 @@ def test_workers_that_cannot_start_stop_the_run():
 def test_two_runs_on_one_data_set_exclude_each_other(sample, tmp_path):
     out = tmp_path / "crops"
     first = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
-    assert wait_while(first, lambda: not (out / "state" / "options.json").exists(), 60), first.communicate()
+    assert wait_while(first, lambda: not (out / "state" / "options.json").exists(), 180), first.communicate()
+    first.send_signal(signal.SIGSTOP)  # or it may end before the second one starts
     second = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
-    assert "Another process is writing" in second.communicate(timeout=60)[1] and second.returncode == 2
+    assert "Another process is writing" in second.communicate(timeout=180)[1] and second.returncode == 2
+    first.send_signal(signal.SIGCONT)
     first.terminate()
-    first.communicate(timeout=60)
+    first.communicate(timeout=180)
 
 
 def test_a_folder_that_cannot_be_written_stops_the_run_with_what_was_done_kept(sample, tmp_path):
@@ -271,7 +273,7 @@ def test_a_folder_that_cannot_be_written_stops_the_run_with_what_was_done_kept(s
 )
 def test_wrong_options_are_told_in_words(sample, args, says, tmp_path):
     process = cli("--source", sample.folder, *args, cwd=tmp_path)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=180)
     assert process.returncode == 2 and says in stderr and "Traceback" not in stderr
 
 
@@ -285,7 +287,7 @@ def split_table(stdout: str) -> pd.DataFrame:
 @pytest.mark.parametrize("option", [("--test-fraction", "0.15"), ("--test-source", "valid")])
 def test_a_test_split_by_person(sample, option, tmp_path):
     process = cli("--source", sample.folder, *option, "--dry-run", cwd=tmp_path)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=180)
     assert process.returncode == 0, stderr
     table = split_table(stdout)
     assert list(table) == ["train", "validation", "test"] and (table > 0).all(axis=None), stdout
@@ -456,7 +458,7 @@ def test_a_damaged_journal_stops_the_run_with_what_to_do(sample, tmp_path):
     journal = out / "state" / "journal.jsonl"
     journal.write_bytes(b'{"of": "another program"}\n' + journal.read_bytes())
     process = cli("--source", sample.folder, "--out", out, cwd=tmp_path)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=180)
     assert process.returncode == 2 and "Line 1 of" in stderr and "--overwrite" in stderr and "Traceback" not in stderr
 
 

@@ -6,8 +6,7 @@ import re
 import sys
 
 import pytest
-from serving import ROOT, ServerProcess, ThreadedServer, as_text, fetch, portrait
-from websockets.sync.client import connect
+from serving import ROOT, WAIT_S, ServerProcess, ThreadedServer, as_text, connect, fetch, portrait
 
 pytestmark = pytest.mark.timeout(120)
 PACKAGE = ROOT / "face_emotion"
@@ -83,7 +82,7 @@ def test_nothing_is_opened_for_writing():
         with server.connect() as ws:
             for message in (portrait(), as_text(portrait()), "{", b"<html>"):
                 ws.send(message)
-                ws.recv(20)
+                ws.recv(WAIT_S)
         boundary = (
             b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
             + large
@@ -108,7 +107,7 @@ def test_log_and_disk_hold_no_frame_and_no_token(tmp_path):
                     '{"image": "MARKER-in-the-frame"}',
                 ):
                     ws.send(message)
-                    ws.recv(20)
+                    ws.recv(WAIT_S)
         fetch(server.url + "/api/predict?ticket=s3cret-token", portrait(), content_type="image/jpeg")
         fetch(server.url + "/api/predict?ticket=wrong-but-private", portrait(), content_type="image/jpeg")
         assert server.stop()[0] == 0

@@ -9,14 +9,12 @@ import re
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
 import pytest
 from jsonschema import validate
-from serving import ROOT, ServerProcess, as_text, fetch, pair, portrait, wait_until
-from websockets.sync.client import connect
+from serving import ROOT, WAIT_S, ServerProcess, as_text, connect, fetch, pair, portrait, wait_until
 
 from face_emotion.serving.client import EmotionClient
 from face_emotion.serving.schema import schema_of
@@ -35,7 +33,7 @@ def test_old_client(server):
     "A client from years ago: text in, text out, and it knows nothing else."
     with connect(server.ws) as ws:
         ws.send(as_text(portrait()))
-        answer = json.loads(ws.recv(20))
+        answer = json.loads(ws.recv(WAIT_S))
         assert list(answer) == ["results"]
         [face] = answer["results"]
         probabilities = face["probabilities"]
@@ -44,19 +42,19 @@ def test_old_client(server):
         assert face["emotion"] == max(probabilities, key=probabilities.get)
         assert face["confidence"] == probabilities[face["emotion"]] and abs(sum(probabilities.values()) - 1) < 1e-3
         ws.send("not json")
-        assert json.loads(ws.recv(5))["error"]["code"] == "bad_json"
+        assert json.loads(ws.recv(WAIT_S))["error"]["code"] == "bad_json"
         ws.send(as_text(portrait()))
-        assert json.loads(ws.recv(20))["results"]
+        assert json.loads(ws.recv(WAIT_S))["results"]
     with connect(server.ws.replace("emotion", "debug")) as ws:
         ws.send("안녕")
-        assert ws.recv(5) == "Echo: 안녕"
+        assert ws.recv(WAIT_S) == "Echo: 안녕"
 
 
 def test_old_client_that_names_the_old_protocol(server):
     with connect(server.ws, subprotocols=["emotion.v1"]) as ws:
         assert ws.subprotocol == "emotion.v1"
         ws.send(portrait())
-        validate(answer := json.loads(ws.recv(20)), schema_of("AnswerV1"))
+        validate(answer := json.loads(ws.recv(WAIT_S)), schema_of("AnswerV1"))
         assert list(answer) == ["results"]
 
 
@@ -66,14 +64,14 @@ def test_unsure_answers_reach_new_clients_only(server, tmp_path):
     def old(url):
         with connect(url) as ws:
             ws.send(as_text(portrait()))
-            return ws.recv(20)
+            return ws.recv(WAIT_S)
 
     with ServerProcess(tmp_path, MIN_CONFIDENCE="1") as strict:
         assert old(strict.ws) == old(server.ws)
         with connect(strict.ws, subprotocols=["emotion.v2"]) as ws:
-            assert json.loads(ws.recv(5))["class_names"] == CLASSES
+            assert json.loads(ws.recv(WAIT_S))["class_names"] == CLASSES
             ws.send(portrait())
-            validate(answer := json.loads(ws.recv(20)), schema_of("AnswerV2"))
+            validate(answer := json.loads(ws.recv(WAIT_S)), schema_of("AnswerV2"))
         [face] = answer["results"]
         assert face["emotion"] == "uncertain" and list(face["probabilities"]) == CLASSES
         assert face["confidence"] == max(face["probabilities"].values())
@@ -85,13 +83,13 @@ def test_connections_have_separate_faces(server):
     sockets = {name: connect(server.ws, subprotocols=["emotion.v2"]) for name in pictures}
     with sockets["a"], sockets["b"], sockets["c"]:
         for ws in sockets.values():
-            validate(json.loads(ws.recv(5)), schema_of("Hello"))
+            validate(json.loads(ws.recv(WAIT_S)), schema_of("Hello"))
         seen = {name: [] for name in pictures}
         for n in range(1, 6):
             for name, ws in sockets.items():
                 ws.send(as_text(pictures[name], id=f"{name}{n}"))
             for name, ws in sockets.items():
-                validate(answer := json.loads(ws.recv(20)), schema_of("AnswerV2"))
+                validate(answer := json.loads(ws.recv(WAIT_S)), schema_of("AnswerV2"))
                 assert (answer["id"], answer["seq"], answer["dropped"]) == (f"{name}{n}", n, 0)
                 seen[name].append([f["face_id"] for f in answer["results"]])
     assert seen["a"] == seen["c"] == [[1]] * 5
@@ -101,34 +99,13 @@ def test_connections_have_separate_faces(server):
 def test_latest_frame_wins(server):
     "A hundred frames at once: the last one is answered, most are dropped, and the server says how many."
     with connect(server.ws, subprotocols=["emotion.v2"]) as ws:
-        ws.recv(5)
+        ws.recv(WAIT_S)
         for _ in range(100):
             ws.send(portrait())
         answers = []
         while not answers or answers[-1]["seq"] < 100:
-            answers.append(json.loads(ws.recv(20)))
+            answers.append(json.loads(ws.recv(WAIT_S)))
     assert len(answers) + answers[-1]["dropped"] == 100 and answers[-1]["dropped"] > 50
-
-
-def test_healthz_under_load(server):
-    "A health check does not queue behind the frames: it takes about as long as one frame alone."
-
-    def seconds(call) -> float:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-
-    with connect(server.ws) as a, connect(server.ws) as b:
-        alone = sorted(seconds(lambda: (a.send(portrait()), a.recv(20))) for _ in range(20))[10]
-        times = []
-        for _ in range(20):
-            for ws in (a, b):
-                for _ in range(3):
-                    ws.send(portrait())
-            times.append(seconds(lambda: fetch(server.url + "/healthz")))
-        assert fetch(server.url + "/healthz")[0] == 200
-    print(f"\na frame alone {alone * 1e3:.1f} ms, the health check under load {sorted(times)[10] * 1e3:.1f} ms")
-    assert sorted(times)[10] < 10 * alone, times  # loose: the benchmark measures it
 
 
 def test_emotion_client(server):
@@ -164,7 +141,7 @@ def test_ready_without_tensorflow(tmp_path):
     with ServerProcess(tmp_path, command=("-X", "importtime", "-m", "face_emotion.serve")) as server:
         with connect(server.ws) as ws:
             ws.send(portrait())
-            assert json.loads(ws.recv(20))["results"]
+            assert json.loads(ws.recv(WAIT_S))["results"]
         assert fetch(server.url + "/api/predict", portrait(), content_type="image/jpeg")[0] == 200
         imported = {m.partition(".")[0] for m in re.findall(r"^import time:.*\| +(\S+)$", server.text(), re.M)}
     assert "fastapi" in imported and not imported & {"tensorflow", "keras", "jax", "mediapipe", "torch", "matplotlib"}
@@ -174,7 +151,7 @@ def test_start_and_memory(tmp_path):
     with ServerProcess(tmp_path) as server:
         with connect(server.ws) as ws:
             ws.send(portrait())
-            ws.recv(20)
+            ws.recv(WAIT_S)
         print(f"\nready after {server.ready_s:.1f} s, {server.memory_mb():.0f} MB after the first answer")
         assert server.memory_mb() < 400
         assert re.search(
@@ -208,7 +185,7 @@ def test_https(tmp_path):
     context = ssl.create_default_context(cafile=str(certificate))
     context.check_hostname = False
     with ServerProcess(tmp_path, "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), wait=False) as server:
-        wait_until(lambda: "Application startup complete" in server.log() or server.process.poll() is not None, 60)
+        wait_until(lambda: "Application startup complete" in server.log() or server.process.poll() is not None)
         with connect(server.ws.replace("ws:", "wss:"), ssl=context, origin=server.url.replace("http", "https")) as ws:
             ws.send(portrait())
-            assert json.loads(ws.recv(20))["results"]
+            assert json.loads(ws.recv(WAIT_S))["results"]

@@ -66,7 +66,7 @@ def lab(tmp_path_factory):
         yield f"http://127.0.0.1:{port}/lab/tree/webcam.ipynb?token=test&reset"
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def notebook(lab, browser):
         page.complaints = []
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.add_init_script(script)
-        page.goto(lab)
+        open_lab(page, lab)
         run_cell(page, 0)
         expect(page.locator(".fe-webcam")).to_be_visible(timeout=WAIT_MS)
         return page
@@ -97,6 +97,13 @@ def notebook(lab, browser):
     yield open_notebook
     for context in contexts:
         context.close()
+
+
+def open_lab(page, url):
+    "Open a notebook, and accept the kernel if JupyterLab asks for one, as it does when its start takes long."
+    dialog = page.locator(".jp-Dialog", has_text="Select Kernel")
+    page.add_locator_handler(dialog, lambda shown: shown.locator("button.jp-mod-accept").click())
+    page.goto(url)
 
 
 def run_cell(page, number):
@@ -198,7 +205,7 @@ def test_without_a_camera(lab, playwright, tmp_path):
     browser = launch(playwright)
     try:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.goto(lab)
+        open_lab(page, lab)
         run_cell(page, 0)
         widget, status = page.locator(".fe-webcam"), page.locator(".fe-status")
         expect(widget).to_be_visible(timeout=WAIT_MS)
@@ -244,7 +251,7 @@ def test_several_faces(lab, playwright, tmp_path):
     browser = launch(playwright, *record_faces(tmp_path / "faces.mjpeg", 3))
     try:
         page = browser.new_page(viewport={"width": 800, "height": 900}, accept_downloads=True)
-        page.goto(lab)
+        open_lab(page, lab)
         run_cell(page, 0)
         page.locator(".fe-start").click(timeout=WAIT_MS)
         cards, chart = page.locator(".fe-face"), page.locator(".fe-history")
@@ -275,7 +282,7 @@ def test_several_faces(lab, playwright, tmp_path):
 def test_the_whole_notebook(lab, browser):
     "All cells of nbs/08_webcam run in JupyterLab; its first code cell shows the widget."
     page = browser.new_context(viewport={"width": 1280, "height": 900}, permissions=["camera"]).new_page()
-    page.goto(lab.replace("webcam.ipynb", "08_webcam.ipynb"))
+    open_lab(page, lab.replace("webcam.ipynb", "08_webcam.ipynb"))
     status = page.locator(".jp-Notebook-ExecutionIndicator").first
     expect(page.locator(".jp-Toolbar-kernelName").first).to_contain_text("Python 3", timeout=WAIT_MS)
     expect(status).to_have_attribute("data-status", "idle", timeout=WAIT_MS)
