@@ -221,8 +221,9 @@ def test_full_log_disk(tmp_path, small_disk):
 
 JUMP = """
 import os, sys, time, logging
-real, flag = time.time, os.environ["JUMP_FLAG"]
+real, real_ns, flag = time.time, time.time_ns, os.environ["JUMP_FLAG"]
 time.time = lambda: real() + (86400 if os.path.exists(flag) else 0)
+time.time_ns = lambda: real_ns() + (86400 * 10**9 if os.path.exists(flag) else 0)  # logging uses it since Python 3.13
 from face_emotion.serve import main
 raise SystemExit(main(sys.argv[1:]))
 """

@@ -180,7 +180,7 @@ def test_repeated_wrong_handshakes_are_closed_unread():
         for _ in range(60):
             with dial(server) as connection:
                 _send(connection, BROKEN["long header"][0])
-                until_closed(connection, 10)
+                until_closed(connection)
         assert refused.refused >= 30
         assert answers(server.settings.server_port)
 

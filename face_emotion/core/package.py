@@ -11,8 +11,11 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 # %% ../../nbs/core/12_package.ipynb #9a0c1107
 ROOT = Path(importlib.util.find_spec("face_emotion").origin).parents[1]  # of the clone, or site-packages
@@ -144,4 +147,32 @@ def documented(
 # %% ../../nbs/core/12_package.ipynb #9a0c1124
 def quiet_tensorflow() -> None:
     "TensorFlow prints errors only, unless the environment says otherwise. Call it before TensorFlow is imported."
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("2", "3"):
+        sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport(MetaPathFinder):
+    "Finds TensorFlow, to load it without standard error."
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        spec = PathFinder.find_spec(name)
+        if spec and spec.loader:
+            spec.loader.exec_module = partial(_without_stderr, spec.loader.exec_module)
+        return spec
+
+
+def _without_stderr(load: Callable, module: ModuleType) -> None:
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed already
+        return load(module)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        load(module)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
