@@ -410,6 +410,15 @@ def tracebacks(folder: Path) -> int:
     return sum(f.read_text(errors="replace").count("Traceback") for f in files)
 
 
+def first_traceback(folder: Path) -> list[str]:
+    "The lines of the first traceback; none if there is none."
+    for file in (*(folder / "logs").glob("*.log"), folder / "output.txt"):
+        before, found, text = file.read_text(errors="replace").partition("Traceback")
+        if found:
+            return [*before.splitlines()[-2:], *(found + text).splitlines()[:40]]
+    return []
+
+
 def measure(server: subprocess.Popen, port: int, plan: Plan, folder: Path) -> dict:
     "The figures of a running server, which is stopped at the end."
     pid, seconds = server.pid, plan.minutes * 60
@@ -437,6 +446,7 @@ def measure(server: subprocess.Popen, port: int, plan: Plan, folder: Path) -> di
         "counts": dict(sorted(sum((run.counts for run in among), collections.Counter()).items())),
         "server": server_lines,
         "tracebacks in log": tracebacks(folder),
+        "first traceback": first_traceback(folder),
         "log bytes": sum(f.stat().st_size for f in logs),
         "exit code": code,
         "exit seconds": round(time.monotonic() - stopped, 2),

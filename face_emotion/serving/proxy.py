@@ -42,15 +42,18 @@ class ReplicaGate:
         self.app = app
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        if TAKEN not in (scope.get("extensions") or {}):
+        if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
-        taken = 0
+        reports, taken = TAKEN in (scope.get("extensions") or {}), 0
 
         async def counting() -> dict:
             nonlocal taken
-            message = await receive()
+            try:
+                message = await receive()
+            except Exception:  # of Ray: the client has left, and the request was cancelled
+                return {"type": f"{scope['type']}.disconnect", "code": 1006}
             taken += cost_of(message)
-            if taken >= _REPORT:
+            if reports and taken >= _REPORT:
                 amount, taken = taken, 0
                 await send({"type": TAKEN, "bytes": amount})
             return message

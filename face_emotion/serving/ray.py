@@ -6,7 +6,7 @@
 __all__ = ['APP_NAME', 'DEPLOYMENT', 'sum_metrics', 'RayService', 'EmotionServer', 'replicas_for_frames', 'application',
            'start_ray', 'app', 'run_on_ray', 'stop']
 
-# %% ../../nbs/serving/16_ray.ipynb #ec9bebb0
+# %% ../../nbs/serving/16_ray.ipynb #3e20628e
 import contextlib
 import logging
 import os
@@ -37,7 +37,7 @@ from .access import is_loopback, machine_names
 from .proxy import ReplicaGate, proxy_environment
 from .service import METRICS_FOLDER, Service
 
-# %% ../../nbs/serving/16_ray.ipynb #17c73038
+# %% ../../nbs/serving/16_ray.ipynb #16c94c2c
 def sum_metrics(
     texts: list[str],  # in Prometheus' format, one from each machine
 ) -> bytes:
@@ -62,7 +62,7 @@ def sum_metrics(
     registry.register(Sums())
     return generate_latest(registry)
 
-# %% ../../nbs/serving/16_ray.ipynb #2382cd53
+# %% ../../nbs/serving/16_ray.ipynb #c5abfb64
 APP_NAME, DEPLOYMENT = "face_emotion", "EmotionServer"
 _APP_FACTORY = "face_emotion.serve:create_app"
 _ASK_WITHIN = 3.0  # seconds
@@ -100,7 +100,7 @@ class RayService(Service):
         machines = dict(a for a in answers if isinstance(a, tuple))
         return sum_metrics(list(machines.values())) if machines else self.metrics.text()
 
-# %% ../../nbs/serving/16_ray.ipynb #60bd9a47
+# %% ../../nbs/serving/16_ray.ipynb #9d2102bb
 @serve.ingress()
 class EmotionServer:
     "A replica: the app of `face_emotion.serve` with a model of its own."
@@ -140,7 +140,7 @@ class EmotionServer:
         self.service.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-# %% ../../nbs/serving/16_ray.ipynb #3d8dea1e
+# %% ../../nbs/serving/16_ray.ipynb #a4baa759
 def replicas_for_frames(context: AutoscalingContext) -> tuple[float, dict]:
     "How many replicas the frames in work need. Ray holds the number within its limits."
     frames = sum((context.aggregated_metrics or {}).get("frames", {}).values())
@@ -185,7 +185,7 @@ def _for_replicas(settings: Settings) -> Settings:
     model = settings.model_path and settings.model_path.absolute()
     return settings.model_copy(update={"allowed_hosts": names, "model_path": model, "log_dir": default_folder()})
 
-# %% ../../nbs/serving/16_ray.ipynb #91a89c96
+# %% ../../nbs/serving/16_ray.ipynb #673dda6f
 def start_ray(
     settings: Settings,  # SERVER_HOST, SERVER_PORT, RAY_ADDRESS and what the proxies hold
     **ssl: str | None,  # `ssl_certfile` and `ssl_keyfile`, on every machine with a proxy
@@ -217,7 +217,7 @@ def app(
     start_ray(settings)
     return application(settings)
 
-# %% ../../nbs/serving/16_ray.ipynb #35e5fc3b
+# %% ../../nbs/serving/16_ray.ipynb #c511a49e
 def run_on_ray(
     settings: Settings,
     **ssl: str | None,  # as in `start_ray`

@@ -119,14 +119,15 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        threads: int | None = None,  # that process frames; default: the cores that this process may use
+        cores: int | None = None,  # for processing frames; default: those that this process may use
     ):
         self.settings, self.guard, self.metrics = settings, Guard(settings), Metrics()
+        threads = cores and max(2, cores)  # a large image never takes the last thread
         self.pool = WorkerPool(settings.frame_timeout, self.metrics.workers_lost.inc, threads)
         self.sessions = set()  # open sockets
         self.uploads = collections.Counter()  # uploads being read or processed, by address
         self.predictor: Predictor | None = None
-        self._load_model(ThreadBudget(threads))
+        self._load_model(ThreadBudget(cores))
 
     def _load_model(self, budget: ThreadBudget) -> None:
         settings = self.settings
