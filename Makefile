@@ -1,6 +1,6 @@
 # The two commands of the README: `make serve` and `make test`.
 # PYTHON=/path/to/python3.13 chooses the interpreter of a new .venv, GPU=1 or 0 TensorFlow with or without CUDA.
-.PHONY: install serve test check bench lab docs lock hooks clean
+.PHONY: install serve test check bench audit lab docs lock hooks clean
 PY := .venv/bin/python
 
 serve:     ## install what serving needs and serve http://localhost:8001
@@ -18,6 +18,9 @@ check: install  ## notebooks clean, library and README in sync, import order, li
 
 bench: install  ## measure serving, training and preprocessing on this machine
 	@for b in serve capacity train preprocess; do $(PY) benchmarks/bench_$$b.py --out reports/bench || exit 1; done
+
+audit: install  ## known vulnerabilities of the locked packages (asks PyPI), and the image libraries inside them
+	@$(PY) scripts/audit.py
 
 lab: install    ## open the notebooks in JupyterLab
 	@.venv/bin/jupyter lab nbs
