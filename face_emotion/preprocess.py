@@ -29,7 +29,7 @@ from .core.classifier import ThreadBudget
 from .core.config import settings_or_exit
 from .core.crop import Framing, square_box
 from .core.detector import Face, FaceDetector, iou
-from .core.files import FolderLockedError, folder_lock
+from .core.files import FolderLockedError, folder_lock, replace_file
 from .core.image import ImageError, Photo, decode_scale
 from .core.log import get_logger, setup_logging
 from .core.package import documented
@@ -150,7 +150,7 @@ class Cropper:
         path, part = self.folder.path / crop, self.folder.parts / f"{Path(crop).name}.{os.getpid()}"
         part.write_bytes(jpeg)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(path)
+        replace_file(part, path, fsync=False)  # a torn crop has another size, which the next run sees
 
 # %% ../nbs/01_preprocess.ipynb #3ee06f53
 @documented

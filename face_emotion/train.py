@@ -13,10 +13,11 @@ if __name__ == "__main__" and "__file__" in globals():
     train_parser().parse_args()  # --help and wrong options are answered before TensorFlow loads
 
 # %% ../nbs/04_train.ipynb #2d3b0755
+import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -27,7 +28,7 @@ from .augment import Mixer, make_augment
 from .core.arguments import sigterm_as_ctrl_c, train_parser
 from .core.artefact import Artefact, Metadata, ModelError
 from .core.config import Settings, TrainingSettings, get_settings, settings_or_exit
-from .core.files import write_atomically
+from .core.files import FolderLockedError, folder_lock, write_atomically
 from .core.log import get_logger, setup_logging
 from .core.package import documented
 from .data.batches import Batches, broken_text, check_readable, class_weights, validation_tf, without_broken
@@ -287,15 +288,22 @@ def train(
     devices: list[str] | None = None,  # as for `strategy_scope`
     callbacks: Sequence[keras.callbacks.Callback] = (),  # your own, called after those of this module
 ) -> TrainingResult:
-    "Train in stages and write the artefact. Raises `TrainingError`, `ModelError` or `DataError` when it cannot start."
+    "Train in stages and write the artefact. Raises `TrainingError`, `ModelError`, `DataError` or `FolderLockedError`."
     settings, formats, (me, processes) = settings or get_settings(), parse_formats(formats), process_share()
     if settings.batch_size % processes:
         raise TrainingError(f"BATCH_SIZE={settings.batch_size} cannot be shared by {processes} processes.")
     if lacking := {"train", "validation"} - set(data):
         raise TrainingError(f"There is no {' and no '.join(sorted(lacking))} data.")
+    with folder_lock(own := folder_of_process(Path(out), resume)):
+        result = _train(data, own, settings, weights, resume, formats, devices, callbacks)
+    return replace(result, message=f"Process 0 writes the model to {out}.") if me else result
+
+
+def _train(data, out, settings, weights, resume, formats, devices, callbacks) -> TrainingResult:
+    "`train` in a folder that is locked."
     stages, broken = plan_stages(settings), {}
     data = {**data, "validation": without_broken(data["validation"], broken)}
-    folder = RunFolder(folder_of_process(Path(out), resume), f"emotion_classifier_{len(settings.class_names)}_classes")
+    folder = RunFolder(out, f"emotion_classifier_{len(settings.class_names)}_classes")
     state = start_or_resume(folder, _run_of(settings, data, weights), resume)
     training = Training(data, settings, folder, state, formats, callbacks, broken)
     make_augment(settings.augment)  # unknown names are an error now, not after the model is built
@@ -314,8 +322,8 @@ def train(
                 state.finished = True
     except (KeyboardInterrupt, NotFiniteError, OSError) as e:
         ending = ending_of(e, folder)
-    if me:
-        return TrainingResult(ending.status, f"Process 0 writes the model to {out}.", None, pd.DataFrame(state.history))
+    if process_share()[0]:
+        return TrainingResult(ending.status, "", None, pd.DataFrame(state.history))
     result = _finish(training, ending)
     logger.info("training %s. %s", result.status, result.message)
     return result
@@ -337,8 +345,10 @@ def train_many(
     def one(run, folder):
         return train(run.parts, folder, settings.model_copy(update={"seed": run.seed}), weights, resume, formats)
 
-    stopped = train_runs(runs, Path(out), stem, one, resume)
-    return stopped or report_runs(runs, predict_runs(runs, Path(out), stem), data, Path(out), settings.seed)
+    mine = process_share()[0] == 0  # the others write to folders of their own
+    with folder_lock(out) if mine else contextlib.nullcontext():
+        stopped = train_runs(runs, Path(out), stem, one, resume)
+        return stopped or report_runs(runs, predict_runs(runs, Path(out), stem), data, Path(out), settings.seed)
 
 # %% ../nbs/04_train.ipynb #32a85300
 def _by_file(result: TrainingResult) -> dict[str, dict]:
@@ -362,7 +372,7 @@ def _train_as_asked(args: Namespace, settings: Settings) -> RunTable | TrainingR
 
 
 def main(argv: list[str] | None = None) -> int:
-    "Train from the command line. Exit code 0 when finished, 130 after Ctrl-C, 1 otherwise, 2 for wrong settings."
+    "Exit code 0 when finished, 130 after Ctrl-C, 2 for wrong settings or a folder in use, otherwise 1."
     args = train_parser().parse_args(argv)
     names = ("epochs_head", "epochs_finetune", "img_size", "batch_size")
     settings = settings_or_exit(**{name: getattr(args, name) for name in names})
@@ -370,10 +380,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with sigterm_as_ctrl_c():
             result = _train_as_asked(args, settings)
-    except (TrainingError, ModelError, DataError, ValueError) as e:
+    except (TrainingError, ModelError, DataError, FolderLockedError, ValueError) as e:
         logger.error("%s", e)
         print(e, file=sys.stderr)
-        return 1
+        return 2 if isinstance(e, FolderLockedError) else 1
     if isinstance(result, RunTable):
         print(result, f"Written to {args.out}/runs.csv and runs.json.", sep="\n\n")
         return 0

@@ -23,6 +23,7 @@ import traitlets
 from fastcore.basics import patch
 
 from .core.config import LABELS_KO, UNCERTAIN, UNCERTAIN_KO, get_settings
+from .core.files import csv_text
 from .core.image import ImageError, decode_image
 from .core.log import get_logger
 from .core.package import documented
@@ -189,7 +190,7 @@ def _receive(self: Webcam, widget: Webcam, message: dict, buffers: list) -> None
     elif kind in ("picture", "snapshot"):
         self._process_picture(kind, data)
     elif kind == "csv":
-        self.send({"kind": "csv", "text": self.history.to_csv(index=False)})
+        self.send({"kind": "csv", "text": csv_text(self.history)})
 
 
 @patch

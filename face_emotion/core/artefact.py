@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from .config import BUNDLED_MODEL
 from .crop import Framing
 from .files import sha256, write_atomically
+from .log import get_logger
 
 # %% ../../nbs/core/05_artefact.ipynb #b44b1a85
 class ModelError(RuntimeError):
@@ -49,6 +50,11 @@ class Metadata(BaseModel):
 
 # %% ../../nbs/core/05_artefact.ipynb #ff078de5
 _ENDINGS = (".json", "_fp16.tflite", ".tflite", ".keras", ".h5", ".onnx", "_savedmodel")
+
+
+def _size(path: Path) -> int:  # bytes of a file, or of all files of a folder
+    files = (p for p in path.rglob("*") if p.is_file()) if path.is_dir() else (path,)
+    return sum(p.stat().st_size for p in files)
 
 
 class Artefact:
@@ -96,21 +102,30 @@ class Artefact:
 
     def checked(
         self,
-        ending: str,  # such as ".tflite"
+        ending: str,  # such as ".tflite" or "_savedmodel"
     ) -> Path:
-        "The path of a file whose size and checksum are those of the metadata."
+        "The path of a file or folder whose size and checksum are those of the metadata. It may still hold harmful code."
         path, json_name = self.file(ending), self.file(".json").name
         info = self.metadata.files.get(path.name)
-        if not path.is_file():
+        if not (path.is_dir() if ending == "_savedmodel" else path.is_file()):
             advice = f"Export the model again with face_emotion.train, or copy the file next to {json_name}."
             raise ModelError(f"{path} is missing. {advice}")
+        if info is None and path.is_dir():
+            text = "%s has no checksum, since version 0.1.0 made none for folders. Export it again to have it checked."
+            get_logger("artefact").warning(text, path.name)
+            return path
         if info is None:
             problem = f"{path.name} is not listed in {json_name}: it belongs to another model."
             raise ModelError(f"{problem} Export the model again.")
-        if path.stat().st_size != info.bytes or sha256(path) != info.sha256:
+        if _size(path) != info.bytes or sha256(path) != info.sha256:
             problem = f"{path} is damaged or was replaced: its checksum is not the one in {json_name}."
             raise ModelError(f"{problem} Copy or export it again.")
         return path
+
+    def verify(self) -> list[str]:
+        "Check every file that is there. The names of those checked; a file of `files` that is missing is not an error."
+        present = [ending for ending in _ENDINGS[1:] if self.file(ending).exists()]
+        return [self.checked(ending).name for ending in present]
 
     def require_classes(
         self,
@@ -129,8 +144,8 @@ class Artefact:
         "Write `<stem>.json`, with size and checksum of every file of the artefact that exists."
         files = {}
         for path in (self.file(ending) for ending in _ENDINGS[1:]):
-            if path.is_file():
-                files[path.name] = FileInfo(bytes=path.stat().st_size, sha256=sha256(path))
+            if path.exists():
+                files[path.name] = FileInfo(bytes=_size(path), sha256=sha256(path))
         metadata = metadata.model_copy(update={"files": files})
         text = json.dumps(metadata.model_dump(mode="json"), indent=1, ensure_ascii=False)
         write_atomically(self.file(".json"), text + "\n")

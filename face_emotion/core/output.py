@@ -8,7 +8,6 @@ __all__ = ['GAP', 'RowWriter', 'find_ffmpeg', 'ffmpeg_command', 'VideoWriter']
 # %% ../../nbs/core/11_output.ipynb #84c6e377
 import csv
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .files import csv_cell, csv_original, replace_file
 from .log import get_logger
 from .package import install_command
 from .results import COLUMNS, Result
@@ -40,7 +40,7 @@ class RowWriter:
         self._part = self.path.with_name(f".{self.path.name}.part")
         self._file = open(self._part, "w", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._file, [*columns, *class_names], extrasaction="ignore")
-        self._csv.writeheader()
+        self._csv.writerow({name: csv_cell(name) for name in self._csv.fieldnames})
 
     def add(
         self,
@@ -58,13 +58,13 @@ class RowWriter:
             box, time = row.get("box"), row["time"]
             text = {"box": box and json.dumps(box), "time": None if time is None else f"{time:.3f}"}
             numbers = {k: f"{v:.4f}" for k, v in row.items() if isinstance(v, float) and k != "time"}
-            self._csv.writerow(row | numbers | text)
+            self._csv.writerow({k: csv_cell(v) for k, v in row.items()} | numbers | text)
             self.rows += 1
 
     def close(self) -> list[Path]:
         "Finish the files and return their paths."
         self._file.close()
-        os.replace(self._part, self.path)
+        replace_file(self._part, self.path)
         try:
             return [self.path, _write_parquet(self.path)]
         except ImportError:
@@ -81,14 +81,21 @@ class RowWriter:
 
 def _write_parquet(path: Path) -> Path:
     "The Parquet file of a CSV file. Raises `ImportError` without pyarrow."
+    import pyarrow as pa
     from pyarrow import csv as arrow_csv
     from pyarrow import parquet
 
     target, part = path.with_suffix(".parquet"), path.with_name(f".{path.name}.parquet.part")
     try:
         options = arrow_csv.ConvertOptions(strings_can_be_null=True)
-        parquet.write_table(arrow_csv.read_csv(path, convert_options=options), part)
-        os.replace(part, target)
+        parse = arrow_csv.ParseOptions(newlines_in_values=True)
+        table = arrow_csv.read_csv(path, parse_options=parse, convert_options=options)
+        columns = [
+            pa.array(map(csv_original, c.to_pylist()), pa.string()) if pa.types.is_string(c.type) else c
+            for c in table.columns
+        ]
+        parquet.write_table(pa.table(columns, names=[csv_original(name) for name in table.column_names]), part)
+        replace_file(part, target)
     finally:
         part.unlink(missing_ok=True)
     return target
@@ -230,7 +237,7 @@ class VideoWriter:
         "Finish the file and return its path."
         try:
             self._coder.close()
-            os.replace(self._part, self.path)
+            replace_file(self._part, self.path)
         finally:
             self._part.unlink(missing_ok=True)
         return self.path

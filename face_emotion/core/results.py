@@ -196,7 +196,7 @@ class Result(list):
         if path.suffix.lower() not in SAVED_SUFFIXES:
             raise ValueError(f"Cannot save {path}: use a name that ends in {', '.join(SAVED_SUFFIXES)}.")
         encoded = cv2.imencode(path.suffix.lower(), self.annotated()[..., ::-1])[1]
-        return write_atomically(path, encoded.tobytes(), fsync=False)
+        return write_atomically(path, encoded.tobytes())
 
 # %% ../../nbs/core/09_results.ipynb #7f537843
 @patch

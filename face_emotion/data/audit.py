@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..core.files import write_atomically
+from ..core.files import csv_cell, write_atomically
 from .manifest import Journal, JournalEntry, ManifestRow
 from .split import SPLITS
 
@@ -195,7 +195,7 @@ def write_near_duplicates(
     writer = csv.writer(text)
     writer.writerow(("group", "crop", "person", "split"))
     for i, crops in enumerate(groups):
-        writer.writerows((i, *crop) for crop in crops)
+        writer.writerows((i, *map(csv_cell, crop)) for crop in crops)
     write_atomically(path, text.getvalue())
     persons, splits = (sum(len({crop[column] for crop in crops}) > 1 for crops in groups) for column in (1, 2))
     return len(groups), persons, splits

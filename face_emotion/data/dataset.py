@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..core.config import DEFAULT_CLASS_NAMES
 from ..core.crop import Framing, crop_face, resize_face
+from ..core.files import read_csv
 from ..core.image import crop_square, load_image
 from .scenes import portraits
 
@@ -249,7 +250,7 @@ def read_table(
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype={"person": str, "timestamp": str}, encoding="utf-8-sig")
+        return read_csv(path, dtype={"person": str, "timestamp": str})
     except Exception as e:
         raise DataError(f"{path} cannot be read as a manifest: {e}") from None
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from ..core.config import DEFAULT_CLASS_NAMES
 from ..core.crop import Framing
+from ..core.files import csv_cell, replace_file
 from face_emotion.data.aihub import (
     VOTERS,
     LabelError,
@@ -297,7 +298,7 @@ class _Tables:
 
     def add(self, row: ManifestRow) -> None:
         values = [getattr(row, n) for n in self.schema.names]
-        self.csv.writerow(values)
+        self.csv.writerow(map(csv_cell, values))
         self.batch.append(dict(zip(self.schema.names, values)))
         if len(self.batch) == 10_000:
             self._flush()
@@ -327,4 +328,4 @@ def write_manifest(
     finally:
         tables.close()
     for part in parts:
-        os.replace(part, folder / part.name.removesuffix(".part"))
+        replace_file(part, folder / part.name.removesuffix(".part"))

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..core.config import DEFAULT_CLASS_NAMES
+from ..core.files import csv_cell
 from .defects import Truth, plan_records
 from .scenes import FULL_SIZES, SMALL_SIZES, add_comment, encode_jpeg, scene
 
@@ -140,7 +141,7 @@ def make_sample(
         cut_off = Truth("", None, "", "failed", "label file unreadable", None, "label file cut off")
         truths.append(replace(cut_off, label_file="img_emotion_cut_off.json"))
     with open(folder / "truth.csv", "w", newline="", encoding="utf-8") as f:
-        rows = [{k: v for k, v in asdict(t).items() if k != "entry"} for t in truths]
+        rows = [{k: csv_cell(v) for k, v in asdict(t).items() if k != "entry"} for t in truths]
         writer = csv.DictWriter(f, rows[0])
         writer.writeheader()
         writer.writerows(rows)

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from ..core.files import first_line, write_atomically
+from ..core.files import csv_text, first_line, replace_file, write_atomically
 from ..core.log import get_logger
 from .schedule import Stage, TrainingError, current_rate
 
@@ -115,7 +115,7 @@ class RunFolder:
     ) -> None:
         "Make `state` the one that a resumed training finds, and update the history file."
         write_atomically(self.path / "state.json", state.model_dump_json(indent=1))
-        history = pd.DataFrame(state.history).to_csv(index=False)
+        history = csv_text(pd.DataFrame(state.history))
         write_atomically(self.stem.with_name(f"{self.stem.name}_history.csv"), history)
         named = {state.weights, state.best.file if state.best else ""}
         for old in (*self.path.glob("*-*.*"), *self.path.glob(".*.part")):
@@ -250,7 +250,9 @@ class SaveState(keras.callbacks.Callback):
             state.generators = random_state(self.model)
             state.weights = f"state-{len(state.history):04}.weights.h5"
             self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.model.save_weights(self.folder.path / state.weights)
+            part = self.folder.path / f"part-{state.weights}"  # Keras asks for this ending
+            self.model.save_weights(part)
+            replace_file(part, self.folder.path / state.weights)
             self.folder.write(state)
         texts = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in state.history[-1].items())
         logger.info("%s", ", ".join(texts))

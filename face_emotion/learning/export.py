@@ -27,7 +27,7 @@ import keras
 from .. import __version__
 from ..core.artefact import Artefact, Metadata, ModelError
 from ..core.classifier import Classifier, ThreadBudget
-from ..core.files import first_line
+from ..core.files import first_line, replace_file
 from .device import xla_mode
 
 # %% ../../nbs/learning/02_export.ipynb #16103ae8
@@ -191,7 +191,7 @@ def _replace(new: Path, old: Path) -> None:
     elif old.exists():
         old.unlink()
     if new.exists():
-        os.replace(new, old)
+        replace_file(new, old)
 
 # %% ../../nbs/learning/02_export.ipynb #50af534a
 def save_artefact(
@@ -213,7 +213,7 @@ def save_artefact(
         part.write_metadata(metadata.model_copy(update={"created": created, "versions": versions()}))
         for ending in FORMATS:
             _replace(part.file(ending), target.file(ending))
-        os.replace(part.file(".json"), target.file(".json"))
+        replace_file(part.file(".json"), target.file(".json"))
     return target
 
 # %% ../../nbs/learning/02_export.ipynb #ebda0a44
@@ -247,7 +247,7 @@ def load_artefact(
     class_names: tuple[str, ...] | None = None,  # refuse a model with other classes
     kind: str | None = None,  # the format, such as ".onnx"; None: that of `path`, or the first one that is there
 ) -> Classifier:
-    "Load a model in any of its formats. Raises `ModelError` when it is missing, damaged, or made for other classes."
+    "Load a model, in any format, that you trust: it may hold code. Raises `ModelError` if it is missing or damaged."
     artefact = Artefact(path)
     if class_names is not None:
         artefact.require_classes(class_names)
@@ -258,9 +258,7 @@ def load_artefact(
     if kind.endswith(".tflite"):
         return Classifier(artefact, ThreadBudget(os.cpu_count()), max_batch=64, kind=kind)
 
-    file = artefact.file(kind) if kind == "_savedmodel" else artefact.checked(kind)
-    if not file.exists():
-        raise ModelError(f"{file} is missing. Export the model again with face_emotion.train.")
+    file = artefact.checked(kind)
     try:
         run, model = _OPEN[kind](file)
     except Exception as e:

@@ -9,6 +9,7 @@ __all__ = ['logger', 'FEW', 'can_use_lite', 'make_encoder', 'Views', 'compute_vi
 # %% ../../nbs/learning/12_features.ipynb #f0000003
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ import keras
 import numpy as np
 
 from ..core.classifier import LiteRTModel
+from ..core.files import write_atomically
 from ..core.log import get_logger
 from ..data.batches import Batches, input_threads, validation_arrays
 from ..data.dataset import FaceData
@@ -121,7 +123,9 @@ def compute_views(
     with ThreadPoolExecutor(input_threads()) as pool:
         targets, weights = (np.concatenate(found) for found in zip(*pool.map(run, range(len(sizes)))))
     features.flush()
-    np.savez(done, key=text, targets=targets, weights=weights)
+    rest = io.BytesIO()
+    np.savez(rest, key=text, targets=targets, weights=weights)
+    write_atomically(done, rest.getvalue())
     what = f"Output of the frozen layers for {starts[-1]} {path.stem} pictures"
     logger.info("%s: %.0f MB, %.1f s", what, features.nbytes / 1e6, time.perf_counter() - began)
     return Views(features, targets, weights)

@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from ..core.artefact import Artefact
-from ..core.files import write_atomically
+from ..core.files import csv_text, write_atomically
 from ..core.log import get_logger
 from ..data.dataset import DataError, FaceData
 from . import metrics
@@ -189,7 +189,7 @@ class RunTable:
             "pooled": self.pooled,
             "subgroups": [] if self.subgroups is None else metrics.records(self.subgroups),
         }
-        write_atomically(out / "runs.csv", self.runs.to_csv(index=False))
+        write_atomically(out / "runs.csv", csv_text(self.runs))
         write_atomically(out / "runs.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 

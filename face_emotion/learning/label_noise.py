@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from ..core.artefact import Artefact, ModelError
 from ..core.classifier import Classifier
-from ..core.files import write_atomically
+from ..core.files import csv_text, read_csv, write_atomically
 from ..core.log import get_logger, setup_logging
 from ..data.batches import validation_arrays
 from ..data.dataset import DataError, FaceData, at_most, reframe
@@ -130,7 +130,7 @@ def drop_suspects(
     what = "the table" if isinstance(suspects, pd.DataFrame) else suspects
     if not isinstance(suspects, pd.DataFrame):
         try:
-            suspects = pd.read_csv(suspects, encoding="utf-8-sig", dtype={"name": str})
+            suspects = read_csv(suspects, dtype={"name": str})
         except Exception as e:
             raise DataError(f"{what} cannot be read as a list of suspects: {e}") from None
     if "name" not in suspects:
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ModelError, DataError) as e:
         print(e, file=sys.stderr)
         return 1
-    path = write_atomically(Path(args.out) / "suspects.csv", table.to_csv(index=False))
+    path = write_atomically(Path(args.out) / "suspects.csv", csv_text(table))
     print(table.head(10).round(3).to_string(index=False))
     print(f"{len(table)} of {len(data)} labels are probably wrong: {path}")
     return 0

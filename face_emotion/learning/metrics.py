@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ..core.artefact import ModelError
 from ..core.classifier import Classifier, apply_temperature
+from ..core.files import read_csv
 from ..data.batches import validation_arrays
 from ..data.dataset import DataError, FaceData
 
@@ -52,7 +53,7 @@ def _read_rows(path: Path) -> np.ndarray:  # names as text, row numbers, or a ma
     try:
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
-        table = pd.read_csv(path, encoding="utf-8-sig")
+        table = read_csv(path)
     except Exception as e:
         raise DataError(f"{path} cannot be read as a list of faces (.csv or .npy): {e}") from None
     if "name" not in table and "row" not in table:

@@ -8,6 +8,7 @@ __all__ = ['logger', 'BOUND', 'measure_robustness', 'robustness_table', 'robustn
 
 # %% ../../nbs/learning/08_robustness.ipynb #9ad8136c
 import argparse
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -183,7 +184,9 @@ def robustness(
     section = robustness_section(report)
     write_atomically(out / "robustness.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     write_atomically(out / "robustness.md", f"# Robustness\n\n{section}\n\n![changes](robustness.png)\n")
-    plot_changes(report).savefig(out / "robustness.png", dpi=DPI)
+    picture = io.BytesIO()
+    plot_changes(report).savefig(picture, format="png", dpi=DPI)
+    write_atomically(out / "robustness.png", picture.getvalue())
 
     part, own = part_name("robustness", report["data"]["source"], split), out / "model_card.md"
     if own.is_file():

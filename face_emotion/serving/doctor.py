@@ -69,12 +69,13 @@ def check_model(
     try:
         artefact = Artefact(settings.model_path)
         artefact.checked(".tflite")
+        files = artefact.verify()
     except ModelError as e:
         remedy = "Without MODEL_PATH, the bundled model is used."
         if settings.model_path is None:
             remedy = f"Restore the files of {BUNDLED_MODEL.parent}: install face_emotion again."
         return [Check("model", "problem", str(e), remedy, serving)]
-    text = f"{artefact.stem}, checksum matches, {artefact.metadata.input[0]} pixels"
+    text = f"{artefact.stem}, checksum matches ({len(files)} files), {artefact.metadata.input[0]} pixels"
     checks = [Check("model", "ok", text, layers=serving)]
     try:
         artefact.require_classes(settings.class_names)

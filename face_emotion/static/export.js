@@ -2,15 +2,22 @@
 
 import { faceKey } from './faces.js';
 
+// Text that a spreadsheet would take for a formula gets an apostrophe in front, as csv_cell of core/files.py does.
+const FORMULA = /^'*[=+\-@\t\r\n＝＋－＠]/;
+
+export function asText(value) {
+  return FORMULA.test(value) ? `'${value}` : value;
+}
+
 // A row for each face, and one for a moment without a face. Columns are those of `face-emotion predict`.
 export function toCsv(history, classNames, judge) {
-  const head = ['source', 'time', 'face_id', 'box', 'score', 'emotion', 'confidence', ...classNames];
+  const head = ['source', 'time', 'face_id', 'box', 'score', 'emotion', 'confidence', ...classNames.map(asText)];
   const rows = history.moments.flatMap(({ source, time, faces }) => {
-    const when = [source, time === null ? '' : time.toFixed(3)];
+    const when = [asText(source ?? ''), time === null ? '' : time.toFixed(3)];
     if (!faces.length) return [[...when, ...Array(head.length - 2).fill('')]];
     return judge(faces).map((face, index) => [
-      ...when, faceKey(face, index), JSON.stringify(corners(face.bbox)), face.score, face.emotion, face.confidence,
-      ...classNames.map((name) => face.probabilities[name]),
+      ...when, faceKey(face, index), JSON.stringify(corners(face.bbox)), face.score, asText(face.emotion ?? ''),
+      face.confidence, ...classNames.map((name) => face.probabilities[name]),
     ]);
   });
   return [head, ...rows].map((row) => row.map(quoted).join(',')).join('\r\n') + '\r\n';
