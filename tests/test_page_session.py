@@ -23,6 +23,8 @@ from page import (
     wait_until_quiet,
 )
 
+from face_emotion.core.files import csv_cell
+
 pytestmark = MARKS
 FRAMES, RATE = 12, 10  # of the video
 
@@ -110,6 +112,22 @@ def test_time_line_pause_and_export_of_a_camera(face_browser, open_page):
     assert session["class_names"] == CLASS_NAMES and session["trained_on"]["anxiety"] == "fear"
     assert sum(len(moment["faces"]) for moment in session["moments"]) == len(faces)
     assert session["moments"][-1]["faces"][0]["box"] == json.loads(faces[-1]["box"])
+
+
+def test_a_file_name_is_no_formula_in_the_table(face_browser, open_page):
+    page = open_page(face_browser).page
+    names = ["=1+1.jpg", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "'=1", "'x", "face.jpg"]
+    code = """async (names) => {
+        const { toCsv, toJson } = await import('/static/export.js');
+        const moments = names.map((source) => ({ source, time: -1, frame: 0, faces: [] }));
+        const history = { moments, startedAt: new Date(), forgotten: 0 };
+        return [toCsv(history, ['=sad', 'happy'], (f) => f), toJson(history, ['=sad'], (f) => f, {})];
+    }"""
+    table, raw = page.evaluate(code, names)
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    assert [row["source"] for row in rows] == [csv_cell(name) for name in names]
+    assert rows[0]["time"] == "-1.000" and "'=sad" in rows[0] and "happy" in rows[0]
+    assert [moment["source"] for moment in json.loads(raw)["moments"]] == names
 
 
 def test_switches_are_remembered(face_browser, open_page):
