@@ -104,7 +104,7 @@ class Artefact:
         self,
         ending: str,  # such as ".tflite" or "_savedmodel"
     ) -> Path:
-        "The path of a file or folder whose size and checksum are those of the metadata. It may still hold harmful code."
+        "The path of a file or folder whose size and checksum are those of the metadata. It may still hold bad code."
         path, json_name = self.file(ending), self.file(".json").name
         info = self.metadata.files.get(path.name)
         if not (path.is_dir() if ending == "_savedmodel" else path.is_file()):
