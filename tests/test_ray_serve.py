@@ -43,17 +43,27 @@ def replicas() -> dict[int, int]:
     return found
 
 
+def two_nodes(folder: str):
+    "A cluster of two nodes on this machine."
+    from ray.cluster_utils import Cluster
+
+    options = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**options, "temp_dir": folder, "include_dashboard": False})
+    cluster.add_node(**options)
+    return cluster
+
+
 @pytest.fixture(scope="module")
 def cluster():
     "Two Ray nodes with a core each."
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     logging.getLogger("ray").setLevel(logging.ERROR)
-    from ray.cluster_utils import Cluster
-
     with tempfile.TemporaryDirectory(prefix="ray_") as folder:
-        options = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args={**options, "temp_dir": folder})
-        cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+        try:
+            cluster = two_nodes(folder)
+        except Exception as e:  # Ray gives a node 30 seconds
+            print(f"Ray starts for the second time: {e}")
+            cluster = two_nodes(f"{folder}/again")
         yield cluster
         cluster.shutdown()
     left = [p for p in family_of(os.getpid()) if "ray" in p.name()]
