@@ -34,7 +34,7 @@ def ray_session(
     if ray.is_initialized():
         yield ray
         return
-    local = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE}
+    local = {"address": "local", "num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE}
     ray.init(log_to_driver=False, logging_level="error", **({} if os.environ.get("RAY_ADDRESS") else local))
     try:
         yield ray
