@@ -1650,6 +1650,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                       'face_emotion/serving/client.py')},
             'face_emotion.serving.doctor': { 'face_emotion.serving.doctor._attempt': ( 'serving/doctor.html#_attempt',
                                                                                        'face_emotion/serving/doctor.py'),
+                                             'face_emotion.serving.doctor._clear_way': ( 'serving/doctor.html#_clear_way',
+                                                                                         'face_emotion/serving/doctor.py'),
                                              'face_emotion.serving.doctor._parse': ( 'serving/doctor.html#_parse',
                                                                                      'face_emotion/serving/doctor.py'),
                                              'face_emotion.serving.doctor.as_table': ( 'serving/doctor.html#as_table',

@@ -22,6 +22,7 @@ def test_soak(tmp_path):
     assert "face_emotion_connections 0.0" in figures["server"]
     assert figures["memory end MB"] < figures["memory start MB"] * 1.3 + 20
     assert counts["good: answered"] > 20
-    assert counts["stuck_upgrade: answered 431 and closed"] and counts["fragments: closed 1008"]
+    answered = (counts.get(f"stuck_upgrade: answered {code} and closed") for code in (400, 431))  # by websockets' age
+    assert any(answered) and counts["fragments: closed 1008"]
     assert counts["ping_flood: closed 1008"] and counts["idle_tcp: closed"] and counts["hog: answered"]
     assert {k for k in counts if k.startswith(("good:", "harness"))} == {"good: answered"}

@@ -128,6 +128,10 @@ def why_not_writable(
         return f"{place}: {e.strerror or e}"
 
 
+def _clear_way(folder: Path) -> str:
+    return f"Move the file {folder} away" if folder.is_file() else f"Make {folder} writable"
+
+
 def check_folders(
     settings: "Settings",  # DATA_DIR_TRAIN
 ) -> list[Check]:
@@ -136,12 +140,12 @@ def check_folders(
 
     checks = []
     if why := why_not_writable(logs := log_folder(settings.log_dir)):
-        remedy = f"Make {logs} writable, or set LOG_DIR to another folder. Commands run, but their log is lost."
+        remedy = f"{_clear_way(logs)}, or set LOG_DIR to another folder. Commands run, but their log is lost."
         checks.append(Check("logs", "warning", why, remedy, ("serving", "training")))
     folders = [Path("models"), Path("reports"), settings.data_dir_train.parent]
     for folder in folders:
         if why := why_not_writable(folder):
-            remedy = f"Make {folder} writable, or choose another folder with --out."
+            remedy = f"{_clear_way(folder)}, or choose another folder with --out."
             checks.append(Check("folders", "problem", why, remedy, ("training",)))
     writable = ", ".join(map(str, [logs, *folders]))
     return checks or [Check("folders", "ok", f"{writable} can be written in {Path.cwd()}", layers=("training",))]

@@ -9,7 +9,7 @@ import { problem } from './upload.js';
 import { byId, fitStage, showMessage, showRunning, showSource, showStatus, video } from './view.js';
 
 const JPEG_QUALITY = 0.8;
-const PROBE_MS = 500;                      // the frame rate is measured by playing for so long
+const PROBE_MS = 1000, PROBE_SPEED = 0.5;  // the frame rate is measured by playing for so long, at so much of the speed
 const USUAL_FRAME_S = 1 / 25;
 const OPEN_WITHIN_MS = 15_000;
 const ENDINGS = /\.(mp4|m4v|mov|webm|mkv|avi|ogv|3gp)$/i;
@@ -119,20 +119,23 @@ export class Film {
     }
   }
 
-  // Seconds between two frames, measured by playing the beginning.
+  // Seconds between two frames, measured by playing the beginning slowly, so that a busy machine shows most frames.
   async #frameSeconds() {
     if (!video.requestVideoFrameCallback) return USUAL_FRAME_S;
-    const times = [];
-    const note = (_, { mediaTime }) => {
-      times.push(mediaTime);
+    const shown = [];                                     // time, and number of the frame
+    const note = (_, { mediaTime, presentedFrames }) => {
+      shown.push([mediaTime, presentedFrames]);
       video.requestVideoFrameCallback(note);
     };
     const handle = video.requestVideoFrameCallback(note);
+    video.playbackRate = PROBE_SPEED;
     await video.play();
     await Promise.race([once('ended').catch(() => {}), new Promise((resolve) => { setTimeout(resolve, PROBE_MS); })]);
     video.pause();
+    video.playbackRate = 1;
     video.cancelVideoFrameCallback(handle);
-    const steps = times.slice(1).map((time, index) => time - times[index]).filter((step) => step > 0.001);
+    const steps = shown.slice(1).map(([time, n], i) => (time - shown[i][0]) / Math.max(1, n - shown[i][1]))
+      .filter((step) => step > 0.001);
     if (!steps.length) return USUAL_FRAME_S;
     return Math.max(1 / 60, Math.min(0.5, ...steps));     // the smallest: a slow machine skips frames
   }
