@@ -3,7 +3,6 @@
 import base64
 import os
 import re
-import time
 import urllib.request
 from io import BytesIO
 
