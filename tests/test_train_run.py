@@ -183,26 +183,6 @@ def test_a_stuck_rate_falls(faces, tiny, tmp_path):
     assert len(still.history) < 9 and still.history["learning_rate"].iloc[-1] <= 0.5e-9
 
 
-TWO_CPUS = """
-import sys
-
-import tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-
-from face_emotion.core.config import load_settings
-from face_emotion.data.sources import load_data
-from face_emotion.train import train
-
-small = {"img_size": 64, "batch_size": 10, "backbone": "MobileNetV3Small", "ema_decay": 0.5}
-settings = load_settings(None, epochs_head=1, epochs_finetune=1, **small)
-data, devices = load_data(sys.argv[1]), ["CPU:0", "CPU:1"]
-result = train(data, sys.argv[2], settings, None, formats=(".keras",), devices=devices)
-print(result.status, result.history["stage"].tolist(), tf.config.list_logical_devices("CPU"))
-"""
-
-
 def run(code, *args, cwd, **env):
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, args)],
@@ -212,12 +192,6 @@ def run(code, *args, cwd, **env):
         text=True,
         timeout=500,
     )
-
-
-@pytest.mark.timeout(600)
-def test_mirrored_on_two_devices(faces, tmp_path):
-    done = run(TWO_CPUS, faces, tmp_path / "out", cwd=tmp_path)
-    assert "finished ['head', 'finetune1']" in done.stdout and "CPU:1" in done.stdout, done.stdout + done.stderr[-3000:]
 
 
 SAME_ON_TWO = """
