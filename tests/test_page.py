@@ -285,15 +285,12 @@ def test_box_of_a_rotated_photograph(plain_browser, open_page):
 def test_picture_chosen_while_the_page_loads_is_not_lost(plain_browser, open_page):
     page = open_page(plain_browser).page
     held = []
-    page.route("**/palette.json", held.append)
+    page.route("**/palette.json", lambda route: held.append(route), times=1)
     page.reload(wait_until="commit")
     upload(page, picture_bytes())
+    wait_until(lambda: page.wait_for_timeout(50) or held)
     assert page.locator("html[data-ready]").count() == 0
-    while not held:
-        page.wait_for_timeout(50)
-    for route in held:
-        route.continue_()
-    page.unroute("**/palette.json")
+    held[0].continue_()
     wait_for_face(page)
 
 
