@@ -90,9 +90,9 @@ class RayService(Service):
 
     async def all_metrics(self) -> bytes:
         "What `/metrics` shows: the sum over all replicas that answer."
-        handle = serve.get_deployment_handle(DEPLOYMENT, APP_NAME)
-        asked = handle.broadcast("machine_metrics")
+        replica = serve.get_replica_context()
         try:
+            asked = serve.get_deployment_handle(replica.deployment, replica.app_name).broadcast("machine_metrics")
             answers = await asked.results_async(timeout_s=_ASK_WITHIN, return_exceptions=True)
         except Exception as e:
             get_logger("serve").warning("Counters of other replicas are missing: %s", type(e).__name__)
