@@ -1518,6 +1518,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'face_emotion.model.main': ('model.html#main', 'face_emotion/model.py')},
             'face_emotion.predict': { 'face_emotion.predict._named': ('predict.html#_named', 'face_emotion/predict.py'),
                                       'face_emotion.predict._number': ('predict.html#_number', 'face_emotion/predict.py'),
+                                      'face_emotion.predict._parser': ('predict.html#_parser', 'face_emotion/predict.py'),
                                       'face_emotion.predict._report': ('predict.html#_report', 'face_emotion/predict.py'),
                                       'face_emotion.predict._run_for': ('predict.html#_run_for', 'face_emotion/predict.py'),
                                       'face_emotion.predict._run_mode': ('predict.html#_run_mode', 'face_emotion/predict.py'),

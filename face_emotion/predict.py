@@ -124,10 +124,7 @@ def _number(low: float, high: float, kind: type) -> Callable[[str], float]:
     return number
 
 # %% ../nbs/06_predict.ipynb #e156db39
-def parse_args(
-    argv: list[str] | None = None,  # default: the arguments of the process
-) -> argparse.Namespace:  # `mode` is one of the first version's words, or None
-    "The arguments of the command."
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "face-emotion predict",
         description="Find faces and their emotions in pictures, videos and cameras.",
@@ -157,6 +154,14 @@ def parse_args(
     engines = "local: this machine; ray: a Ray cluster, also for addresses such as s3://…; writes only the table"
     add("--engine", choices=("local", "ray"), default="local", help=f"{engines} (default: local)")
     add("--quiet", action="store_true", help="no table and no progress bar")
+    return parser
+
+
+def parse_args(
+    argv: list[str] | None = None,  # default: the arguments of the process
+) -> argparse.Namespace:  # `mode` is one of the first version's words, or None
+    "The arguments of the command."
+    parser = _parser()
     args = parser.parse_args(argv)
 
     old = bool(args.paths) and args.paths[0] in _MODES and not Path(args.paths[0]).exists()
