@@ -276,29 +276,7 @@ def _run_of(settings: Settings, data: dict[str, FaceData], weights) -> dict:
         "data": {split: faces.describe() for split, faces in data.items()},
     }
 
-# %% ../nbs/04_train.ipynb #fdb808c3
-@documented
-def train(
-    data: dict[str, FaceData],  # "train" and "validation", as `load_data` gives them
-    out: str | Path = "models",  # folder of the artefact
-    settings: Settings | None = None,  # None: those of the environment
-    weights: str | Path | None = "imagenet",  # where the network starts, as for `build_model`
-    resume: bool = False,  # continue the training in `out`
-    formats: Sequence[str] = FORMATS,  # endings of the artefact's files
-    devices: list[str] | None = None,  # as for `strategy_scope`
-    callbacks: Sequence[keras.callbacks.Callback] = (),  # your own, called after those of this module
-) -> TrainingResult:
-    "Train in stages and write the artefact. Raises `TrainingError`, `ModelError`, `DataError` or `FolderLockedError`."
-    settings, formats, (me, processes) = settings or get_settings(), parse_formats(formats), process_share()
-    if settings.batch_size % processes:
-        raise TrainingError(f"BATCH_SIZE={settings.batch_size} cannot be shared by {processes} processes.")
-    if lacking := {"train", "validation"} - set(data):
-        raise TrainingError(f"There is no {' and no '.join(sorted(lacking))} data.")
-    with folder_lock(own := folder_of_process(Path(out), resume)):
-        result = _train(data, own, settings, weights, resume, formats, devices, callbacks)
-    return replace(result, message=f"Process 0 writes the model to {out}.") if me else result
-
-
+# %% ../nbs/04_train.ipynb #fdb808c4
 def _train(data, out, settings, weights, resume, formats, devices, callbacks) -> TrainingResult:
     "`train` in a folder that is locked."
     stages, broken = plan_stages(settings), {}
@@ -327,6 +305,28 @@ def _train(data, out, settings, weights, resume, formats, devices, callbacks) ->
     result = _finish(training, ending)
     logger.info("training %s. %s", result.status, result.message)
     return result
+
+# %% ../nbs/04_train.ipynb #fdb808c3
+@documented
+def train(
+    data: dict[str, FaceData],  # "train" and "validation", as `load_data` gives them
+    out: str | Path = "models",  # folder of the artefact
+    settings: Settings | None = None,  # None: those of the environment
+    weights: str | Path | None = "imagenet",  # where the network starts, as for `build_model`
+    resume: bool = False,  # continue the training in `out`
+    formats: Sequence[str] = FORMATS,  # endings of the artefact's files
+    devices: list[str] | None = None,  # as for `strategy_scope`
+    callbacks: Sequence[keras.callbacks.Callback] = (),  # your own, called after those of this module
+) -> TrainingResult:
+    "Train in stages and write the artefact. Raises `TrainingError`, `ModelError`, `DataError` or `FolderLockedError`."
+    settings, formats, (me, processes) = settings or get_settings(), parse_formats(formats), process_share()
+    if settings.batch_size % processes:
+        raise TrainingError(f"BATCH_SIZE={settings.batch_size} cannot be shared by {processes} processes.")
+    if lacking := {"train", "validation"} - set(data):
+        raise TrainingError(f"There is no {' and no '.join(sorted(lacking))} data.")
+    with folder_lock(own := folder_of_process(Path(out), resume)):
+        result = _train(data, own, settings, weights, resume, formats, devices, callbacks)
+    return replace(result, message=f"Process 0 writes the model to {out}.") if me else result
 
 # %% ../nbs/04_train.ipynb #7c665da9
 def train_many(
