@@ -2170,6 +2170,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                 'face_emotion/serving/workers.py'),
                                               'face_emotion.serving.workers._size_of_jpeg': ( 'serving/workers.html#_size_of_jpeg',
                                                                                               'face_emotion/serving/workers.py'),
+                                              'face_emotion.serving.workers._yield_to_others': ( 'serving/workers.html#_yield_to_others',
+                                                                                                 'face_emotion/serving/workers.py'),
                                               'face_emotion.serving.workers.claimed_pixels': ( 'serving/workers.html#claimed_pixels',
                                                                                                'face_emotion/serving/workers.py'),
                                               'face_emotion.serving.workers.process_frame': ( 'serving/workers.html#process_frame',

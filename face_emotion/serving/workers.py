@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -232,6 +233,12 @@ PIXELS_IN_WORK = 32_000_000  # of all images that are processed at the same time
 _LARGE = 4_000_000  # pixels from which an image may not take the last thread
 _MAX_LOST = 4  # threads that hang, after which the pool counts as stuck
 _STUCK_AFTER = 60.0  # seconds
+_NICENESS = 10  # of threads for large images
+
+
+def _yield_to_others() -> None:
+    if sys.platform == "linux":  # only there do threads have a priority of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 class WorkerPool:
@@ -247,7 +254,9 @@ class WorkerPool:
         self.queue = FairQueue()
         self.running: set[PoolCall] = set()
         self.lost: set[PoolCall] = set()  # running in threads that were replaced
-        self._executor = ThreadPoolExecutor(256, thread_name_prefix="frame")  # starts threads only when needed
+        # Executors start a thread only when none of theirs is idle.
+        self._threads = ThreadPoolExecutor(256, thread_name_prefix="frame")
+        self._yielding = ThreadPoolExecutor(256, thread_name_prefix="large", initializer=_yield_to_others)
 
     async def run(self, function: Callable, *args, host: str = "", pixels: int = 0) -> Any:
         "The result of a function call in a worker thread. Raises `FrameError` when the thread hangs."
@@ -279,7 +288,8 @@ class WorkerPool:
 
     def close(self) -> None:
         "Shut down. Python would wait for a hanging thread forever, so then the process is ended a second later."
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._threads, self._yielding):
+            executor.shutdown(wait=False, cancel_futures=True)
         if self.lost:
             last = threading.Timer(1.0, os._exit, (0,))
             last.daemon = True
@@ -307,7 +317,8 @@ def _dispatch(self: WorkerPool) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has stopped
                 call.result.get_loop().call_soon_threadsafe(self._finish, call, done)
 
-        self._executor.submit(call).add_done_callback(deliver)
+        executor = self._yielding if call.pixels >= _LARGE else self._threads
+        executor.submit(call).add_done_callback(deliver)
 
 
 @patch
