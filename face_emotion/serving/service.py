@@ -122,8 +122,7 @@ class Service:
         cores: int | None = None,  # for processing frames; default: those that this process may use
     ):
         self.settings, self.guard, self.metrics = settings, Guard(settings), Metrics()
-        threads = cores and max(2, cores)  # a large image never takes the last thread
-        self.pool = WorkerPool(settings.frame_timeout, self.metrics.workers_lost.inc, threads)
+        self.pool = WorkerPool(settings.frame_timeout, self.metrics.workers_lost.inc, cores)
         self.sessions = set()  # open sockets
         self.uploads = collections.Counter()  # uploads being read or processed, by address
         self.predictor: Predictor | None = None

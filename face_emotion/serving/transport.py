@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FRAMES_PER_SECOND', 'UNFINISHED_PER_ADDRESS', 'UNFINISHED_TOTAL', 'MAX_FRAGMENTS', 'SEND_BUFFER', 'CUT_AFTER',
-           'HANDSHAKE_WITHIN', 'SMALL_PIECE', 'LARGE_PIECE', 'FRAMES_PER_TURN', 'MESSAGE_WITHIN', 'FIRST_BYTE_WITHIN',
-           'STALLED_AFTER', 'AddressUse', 'SocketTable', 'SocketProtocol', 'HttpProtocol', 'WithoutQuery',
-           'hide_queries', 'uvicorn_options', 'port_problem', 'free_port']
+           'HANDSHAKE_WITHIN', 'FAILED_HANDSHAKE', 'FLOOD', 'SMALL_PIECE', 'LARGE_PIECE', 'FRAMES_PER_TURN',
+           'MESSAGE_WITHIN', 'FIRST_BYTE_WITHIN', 'STALLED_AFTER', 'AddressUse', 'SocketTable', 'SocketProtocol',
+           'HttpProtocol', 'WithoutQuery', 'hide_queries', 'uvicorn_options', 'port_problem', 'free_port']
 
 # %% ../../nbs/serving/03_transport.ipynb #3f877049
 import asyncio
@@ -28,7 +28,7 @@ from .guard import Bucket
 from .protocol import CLOSES, HARD_CAP
 
 # %% ../../nbs/serving/03_transport.ipynb #78994f8f
-FRAMES_PER_SECOND = 1500  # WebSocket frames of every kind from one address, twice as many at once
+FRAMES_PER_SECOND = 1500  # WebSocket frames of every kind from one address
 UNFINISHED_PER_ADDRESS, UNFINISHED_TOTAL = 16 * 2**20, 64 * 2**20  # bytes of messages that have not ended
 
 
@@ -36,7 +36,7 @@ UNFINISHED_PER_ADDRESS, UNFINISHED_TOTAL = 16 * 2**20, 64 * 2**20  # bytes of me
 class AddressUse:
     "What the WebSockets of one address use together."
 
-    frames: Bucket = field(default_factory=lambda: Bucket(FRAMES_PER_SECOND, 2 * FRAMES_PER_SECOND))
+    frames: Bucket = field(default_factory=lambda: Bucket(FRAMES_PER_SECOND))
     unfinished: int = 0  # bytes
     sockets: int = 0
 
@@ -81,6 +81,7 @@ MAX_FRAGMENTS = 1024
 SEND_BUFFER = 64 * 1024  # bytes that the kernel buffers for one client; its default allows 4 MB
 CUT_AFTER = 1.0  # seconds between a close frame, which may never be read, and cutting the connection
 HANDSHAKE_WITHIN = 10.0  # seconds
+FAILED_HANDSHAKE, FLOOD = 20, 500  # new connections that misuse counts as; the listener lets in 100 a second
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -133,6 +134,8 @@ def drop(
     "Close now, even if the client does not read."
     if self.disconnected or self.close_sent:
         return
+    if code == 1008:
+        _blame(self.transport, FLOOD)
     self.conn.send_close(code, CLOSES[code][0])
     self._disconnect(code, CLOSES[code][0])
 
@@ -155,11 +158,11 @@ def _check_handshake(self: SocketProtocol) -> None:
         self.transport.abort()
 
 
-def _blame(transport: asyncio.Transport) -> None:
-    "Count a failed handshake where the listener counts connections. asyncio wraps the socket that it was given."
+def _blame(transport: asyncio.Transport, connections: int) -> None:
+    "Count misuse as so many connections, where the listener counts them. asyncio wraps the socket that it was given."
     connection = getattr(transport.get_extra_info("socket"), "_sock", None)
     if (blame := getattr(connection, "blame", None)) is not None:
-        blame()
+        blame(connections)
 
 
 @patch
@@ -168,7 +171,7 @@ def _refuse(self: SocketProtocol) -> None:
     prepared = b"".join(self.conn.data_to_send())
     self.transport.write(prepared or b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     self.handshake_complete = self.close_sent = True
-    _blame(self.transport)
+    _blame(self.transport, FAILED_HANDSHAKE)
     self.transport.close()
     self.close_timer = self.loop.call_later(CUT_AFTER, self.transport.abort)
 
@@ -274,7 +277,7 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
-        _blame(self.transport)
+        _blame(self.transport, FAILED_HANDSHAKE)
         super().send_400_response(msg)
 
     def _check_first_byte(self) -> None:

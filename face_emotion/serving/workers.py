@@ -230,7 +230,7 @@ _FIXED_COST = 300_000  # pixels that detecting and classifying count as
 # %% ../../nbs/serving/04_workers.ipynb #c0de0405
 log = get_logger("serve")
 PIXELS_IN_WORK = 32_000_000  # of all images that are processed at the same time
-_LARGE = 4_000_000  # pixels from which an image may not take the last thread
+_LARGE = 4_000_000  # pixels from which an image is processed in a thread that yields to the others
 _MAX_LOST = 4  # threads that hang, after which the pool counts as stuck
 _STUCK_AFTER = 60.0  # seconds
 _NICENESS = 10  # of threads for large images
@@ -242,7 +242,7 @@ def _yield_to_others() -> None:
 
 
 class WorkerPool:
-    "One worker thread per core, given out fairly. A thread that hangs is replaced."
+    "One worker thread per core, and some for large images, given out fairly. A thread that hangs is replaced."
 
     def __init__(
         self,
@@ -298,8 +298,9 @@ class WorkerPool:
 # %% ../../nbs/serving/04_workers.ipynb #04a00007
 @patch
 def _fits(self: WorkerPool, call: PoolCall) -> bool:
-    large = sum(c.pixels >= _LARGE for c in self.running)
-    if call.pixels >= _LARGE and large >= max(1, self.threads - 1):
+    is_large = call.pixels >= _LARGE
+    alike = sum((c.pixels >= _LARGE) == is_large for c in self.running)
+    if alike >= (max(1, self.threads - 1) if is_large else self.threads):
         return False
     return not self.running or sum(c.pixels for c in self.running) + call.pixels <= PIXELS_IN_WORK
 
@@ -307,7 +308,7 @@ def _fits(self: WorkerPool, call: PoolCall) -> bool:
 @patch
 def _dispatch(self: WorkerPool) -> None:
     "Begin waiting calls while there are threads."
-    while len(self.running) < self.threads and (call := self.queue.take(self._fits)) is not None:
+    while (call := self.queue.take(self._fits)) is not None:
         call.began = time.monotonic()
         self.running.add(call)
         loop = call.result.get_loop()
