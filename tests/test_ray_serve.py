@@ -75,7 +75,7 @@ def server(cluster, tmp_path_factory):
     settings = {"RAY_ADDRESS": cluster.address, "RAY_REPLICAS_MIN": "2", "RAY_REPLICAS_MAX": "2", "SEND_TIMEOUT": "3"}
     folder = tmp_path_factory.mktemp("ray")
     with ServerProcess(folder, "--engine", "ray", ACCESS_TOKEN=TOKEN, MAX_PIXELS="1000000", **settings) as server:
-        wait_until(lambda: len(replicas()) == 2, 60)
+        wait_until(lambda: len(replicas()) == 2, 150)
         yield server
 
 
