@@ -135,6 +135,16 @@ def test_one_byte_fragments_are_cut(server):
         assert closed_with(bad) == 1008
 
 
+def test_a_flood_keeps_its_address_away(server):
+    with upgraded(server) as bad:
+        _send(bad, frame(0x2, b"x", fin=False) + frame(0x0, b"x", fin=False) * 2000)
+        assert closed_with(bad) == 1008
+    with dial(server) as connection:
+        _send(connection, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        assert until_closed(connection) == b""
+    assert answers(server.settings.server_port)
+
+
 def test_unfinished_messages_have_a_total(server):
     half = frame(0x2, bytes(4_000_000))[:-1]
     with contextlib.ExitStack() as stack:

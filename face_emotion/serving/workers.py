@@ -233,12 +233,13 @@ PIXELS_IN_WORK = 32_000_000  # of all images that are processed at the same time
 _LARGE = 4_000_000  # pixels from which an image is processed in a thread that yields to the others
 _MAX_LOST = 4  # threads that hang, after which the pool counts as stuck
 _STUCK_AFTER = 60.0  # seconds
-_NICENESS = 10  # of threads for large images
+_NICENESS = 10  # of threads for large images, above that of the process
 
 
 def _yield_to_others() -> None:
     if sys.platform == "linux":  # only there do threads have a priority of their own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS))
 
 
 class WorkerPool:
