@@ -57,10 +57,10 @@ class Augment(BaseModel, frozen=True, extra="forbid"):
             image = recompress(image, int(rng.integers(15, 60)))
         return erase(image, rng) if rng.random() < self.p_erase else image
 
-
+# %% ../nbs/02_augment.ipynb #18c13b5d
 NO_AUGMENT = Augment(**{n: 0 for n in Augment.model_fields if n != "small"})
 
-# %% ../nbs/02_augment.ipynb #18c13b5d
+
 def make_augment(
     knobs: dict[str, float] | None = None,  # fields of `Augment` that differ from the defaults
 ) -> Augment:

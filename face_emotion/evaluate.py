@@ -39,24 +39,9 @@ from .learning import metrics
 from .learning.device import device_advice, device_line
 from .learning.export import load_artefact
 from .learning.page import html_report
-from face_emotion.learning.report import (
-    DPI,
-    caption,
-    check_card,
-    chosen_on,
-    coverage_section,
-    model_card,
-    new_figure,
-    number_text,
-    part_name,
-    plot_confusion,
-    plot_coverage,
-    plot_curves,
-    plot_hardest,
-    plot_reliability,
-    split_text,
-    write_part,
-)
+from .learning.report import DPI, caption, check_card, chosen_on, coverage_section, model_card, new_figure
+from .learning.report import number_text, part_name, plot_confusion, plot_coverage, plot_curves
+from .learning.report import plot_hardest, plot_reliability, split_text, write_part
 from .model import backbone_of
 
 logger = get_logger("evaluate")

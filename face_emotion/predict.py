@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="no table and no progress bar")
     return parser
 
-
+# %% ../nbs/06_predict.ipynb #ee3d891b
 def parse_args(
     argv: list[str] | None = None,  # default: the arguments of the process
 ) -> argparse.Namespace:  # `mode` is one of the first version's words, or None

@@ -37,18 +37,8 @@ from .data.aihub import Box
 from .data.audit import CropHashes, Summary, perceptual_hash, write_near_duplicates
 from .data.engines import BATCH, run_local, run_ray
 from .data.manifest import Journal, JournalEntry, Options, PreprocessError, write_manifest
-from face_emotion.data.plan import (
-    CropFolder,
-    FinishedCrop,
-    PendingPhoto,
-    Plan,
-    PlannedCrop,
-    clear,
-    finished_entry,
-    make_plan,
-    planned_crop,
-    planned_row,
-)
+from .data.plan import CropFolder, FinishedCrop, PendingPhoto, Plan, PlannedCrop, clear, finished_entry
+from .data.plan import make_plan, planned_crop, planned_row
 from .data.rerun import finished_before, inputs_digest, note_finished
 
 _all_ = ["Options", "PreprocessError", "Summary"]

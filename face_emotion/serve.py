@@ -39,14 +39,7 @@ from .serving.access import TICKET_SECONDS, network_of
 from .serving.card import model_facts
 from .serving.guard import PAGE_POLICY, SecurityMiddleware, docs_policy
 from .serving.listener import end_with_parent, listen, log_briefly, raise_file_limit, run_server
-from face_emotion.serving.protocol import (
-    ERRORS,
-    REFUSALS,
-    UPLOAD_FACTOR,
-    FrameError,
-    error_message,
-    too_many_frames,
-)
+from .serving.protocol import ERRORS, REFUSALS, UPLOAD_FACTOR, FrameError, error_message, too_many_frames
 from .serving.schema import Prediction, Ticket, asyncapi
 from .serving.service import Service, shared_metrics, watchdog
 from .serving.session import EchoSession, check_handshake, emotion_session, serve_session

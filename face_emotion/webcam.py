@@ -143,10 +143,9 @@ class Webcam(anywidget.AnyWidget):
             palette=PALETTE | {"spare": SPARE_COLORS},
             **kwargs,
         )
-        self._past, self._frames = deque(maxlen=history), _Newest(self._process_frame)
+        self._past, self._frames, self.dropped = deque(maxlen=history), _Newest(self._process_frame), 0
         self._numbers: dict[int, int] = {}  # face_id of the stream: number in the widget
         self._stream = self._predictor.stream(smoothing)
-        self.dropped = 0
         self.on_msg(self._receive)
 
     def _repr_mimebundle_(self, **kwargs):

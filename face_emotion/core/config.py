@@ -4,11 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_CLASS_NAMES', 'LABELS_KO', 'UNCERTAIN', 'UNCERTAIN_KO', 'BUNDLED_MODEL', 'TrainingSettings', 'Settings',
-           'SettingsError', 'load_settings', 'get_settings', 'is_expert', 'env_example', 'changed_settings',
-           'settings_table', 'settings_or_exit', 'main']
+           'SettingsError', 'load_settings', 'get_settings', 'settings_or_exit']
 
 # %% ../../nbs/core/00_config.ipynb #02e58f18
-import argparse
 import json
 import re
 import sys
@@ -309,65 +307,6 @@ def get_settings() -> Settings:
     "The settings of this process, read at the first call. `get_settings.cache_clear()` forgets them."
     return load_settings()
 
-# %% ../../nbs/core/00_config.ipynb #bf7f0cdd
-_COMMENTED = ("test_mode", "input_path", "model_path", "min_confidence")
-
-
-def _text(value: Any) -> str:
-    "A value as you would write it in `.env`."
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return json.dumps(value)
-    if isinstance(value, float) and 0 < value < 1e-3:
-        return format(value, "f").rstrip("0")
-    return str(value)
-
-
-def is_expert(
-    name: str,  # a field of `Settings`, in lower case
-) -> bool:
-    "Whether a setting is in the experts' section of `.env.example`."
-    return bool((Settings.model_fields[name].json_schema_extra or {}).get("expert"))
-
-
-def env_example() -> str:
-    "The text of `.env.example`: every setting with its default and help. Those that few people need are commented out."
-    usual, expert = [], []
-    for name, field in Settings.model_fields.items():
-        mark = "# " * (name in _COMMENTED or is_expert(name))
-        lines = ["", f"# {field.description}", f"{mark}{name.upper()}={_text(field.default)}"]
-        (expert if is_expert(name) else usual).extend(lines)
-    head = ["# Copy to .env and change what you need. Every line shows the default."]
-    section = ["", "", "# ---- For experts: tuning a training run, or opening the server to others ----"]
-    return "\n".join([*head, *usual, *section, *expert]) + "\n"
-
-
-def changed_settings(
-    settings: Settings,  # from `load_settings`
-) -> dict[str, str]:  # value by variable, such as {"IMG_SIZE": "96"}; a secret is masked
-    "The settings that differ from their defaults."
-    values = {name: getattr(settings, name) for name in Settings.model_fields}
-    return {n.upper(): _text(v) for n, v in values.items() if v != Settings.model_fields[n].default}
-
-
-def settings_table(
-    settings: Settings,  # from `load_settings`
-    style: str = "plain",  # table format of the tabulate package, such as "github" for Markdown
-) -> str:
-    "A table of the effective settings; a star marks what differs from the default."
-    rows, changed = [], changed_settings(settings)
-    for name, field in Settings.model_fields.items():
-        star = "*" * (name.upper() in changed)
-        rows.append((star, name.upper(), _text(getattr(settings, name)), field.description))
-    from tabulate import tabulate  # a server that starts needs no table
-
-    return tabulate(rows, ("", "setting", "value", "meaning"), style, disable_numparse=True)
-
 # %% ../../nbs/core/00_config.ipynb #2d324380
 def settings_or_exit(**overrides) -> Settings:
     "`load_settings` for entry points: an invalid setting ends the program with its message and exit code 2."
@@ -376,16 +315,3 @@ def settings_or_exit(**overrides) -> Settings:
     except SettingsError as e:
         print(e, file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def main(argv: list[str] | None = None) -> int:
-    "Print the effective settings, or the text of `.env.example`."
-    parser = argparse.ArgumentParser("face-emotion config", description=main.__doc__)
-    parser.add_argument("--example", action="store_true", help="print the text of .env.example")
-    args = parser.parse_args(argv)
-    print(env_example() if args.example else settings_table(settings_or_exit()), end="" if args.example else "\n")
-    return 0
-
-# %% ../../nbs/core/00_config.ipynb #59715c7d
-if __name__ == "__main__" and "__file__" in globals():
-    raise SystemExit(main())

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import keras
 
-from ..core.config import Settings, changed_settings
+from ..core.config import Settings
 from ..core.log import get_logger
+from ..core.settings_list import changed_settings
 from ..data.dataset import FaceData
 from .device import device_advice, device_line
 from .schedule import Stage

@@ -155,7 +155,8 @@ def check_settings(
     **overrides,  # fields in lower case, as for `load_settings`
 ) -> tuple["Settings", list[Check]]:
     "The settings, with the default for each invalid one; every invalid setting, or those that differ from the default."
-    from face_emotion.core.config import Settings, changed_settings, load_settings
+    from face_emotion.core.config import Settings, load_settings
+    from face_emotion.core.settings_list import changed_settings
 
     try:
         settings = load_settings(**overrides)
