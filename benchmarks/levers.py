@@ -1,16 +1,19 @@
-"""What changes without training give on sets that may choose a model: FER+ validation and taught faces.
+"""What each lever gives on sets that may choose a model: FER+ validation and taught faces.
 
     python benchmarks/card_data.py --out build/card
     python benchmarks/levers.py --base BASE.keras --distilled DISTILLED.keras --out reports/levers
+    python benchmarks/levers.py --base BASE.keras --distilled DISTILLED.keras --runs both=MODEL.keras --out reports/runs
 
 Measures the base at 0.4 to 1 of the way to the distilled weights, each with several shares of a class prior in its last
-biases; at 0.6 also averaged with the mirror image, and with BatchNorm statistics computed again (--train). FER+ test
-and muxspace half B take no part. Writes levers.csv and levers.md. It takes about five minutes on two cores.
+biases; at 0.6 also averaged with the mirror image, and with BatchNorm statistics computed again (--train). With --runs:
+models trained from the base (lever_data.py) instead, each alone, and added to the step 0.6 in two strengths. FER+ test
+and muxspace half B take no part. Writes levers.csv and levers.md. It takes about a minute a model on two cores.
 """
 
 import argparse
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,7 @@ from face_emotion.model import bundle
 STEPS = (0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # of the way from the base to the distilled weights
 KEPT = 0.6  # the step of the bundled model, also measured with both views and with new BatchNorm statistics
 SHARES = (-0.2, 0.0, 0.2, 0.4)  # of the prior that is added to the last biases
+STRENGTHS = (0.2, 0.4)  # of what the runs changed in the base, shared by them, that is added to the step kept
 PRIOR = np.array([0.22, 0.16, 0.40, 0.12, 0.10])  # of which the distilled weights hold 0.2
 SEED = 0  # of the faces for BatchNorm
 
@@ -57,17 +61,42 @@ def add_bias(
     return p / p.sum(1, keepdims=True)
 
 
-def model_at(
-    step: float,  # of the way from the base to the distilled weights
-    args: argparse.Namespace,  # of the command
-    stem: Path,  # of the files
-    faces: FaceData | None,  # training faces, for new BatchNorm statistics
-):
-    "The classifier at a step, as `face-emotion model --blend` makes it; the distilled weights' prior is in proportion."
-    meta = Artefact("bundled").file(".json")
-    options = {"metadata": meta, "formats": (".tflite",), "img_size": 160, "faces": faces}
-    bundle(args.base, stem, blend=args.distilled, shares=(1 - step, step), **options)
-    return load_artefact(stem, kind=".tflite")
+@dataclass(frozen=True)
+class Blend:
+    "A combination of weights, as `face-emotion model --blend` makes it."
+
+    name: str
+    step: float  # share of the distilled weights; the base has what is left
+    runs: dict[Path, float] = field(default_factory=dict)  # other models, and their shares
+    mirrored: bool = False  # measure the mean with the mirror image as well
+
+    def make(
+        self,
+        args: argparse.Namespace,  # of the command
+        stem: Path,  # of the files
+        faces: FaceData | None,  # training faces, for new BatchNorm statistics
+    ):
+        "The classifier. The distilled weights hold their prior in proportion."
+        meta = Artefact("bundled").file(".json")
+        shares = (max(0, 1 - self.step - sum(self.runs.values())), self.step, *self.runs.values())
+        options = {"metadata": meta, "formats": (".tflite",), "img_size": 160, "faces": faces}
+        bundle(args.base, stem, blend=(args.distilled, *self.runs), shares=shares, **options)
+        return load_artefact(stem, kind=".tflite")
+
+
+def blends_of(args: argparse.Namespace) -> list[Blend]:
+    "What is measured: the steps, or each run alone and added to the step kept, and all runs added together."
+    if not args.runs:
+        return [Blend(f"{step:g}", step, mirrored=step == KEPT) for step in STEPS]
+    runs = {name: Path(path) for name, path in (text.split("=", 1) for text in args.runs)}
+    found = [Blend(f"{KEPT:g}", KEPT)]
+    for name, path in runs.items():
+        found.append(Blend(name, 0, {path: 1.0}))
+        found += [Blend(f"{KEPT:g} + {k:g} {name}", KEPT, {path: k}) for k in STRENGTHS]
+    if len(runs) > 1:
+        each = {k: dict.fromkeys(runs.values(), k / len(runs)) for k in STRENGTHS}
+        found += [Blend(f"{KEPT:g} + {k:g} of all runs", KEPT, shares) for k, shares in each.items()]
+    return found
 
 
 def row_of(lever: dict, found: dict[str, np.ndarray], sets: dict[str, FaceData], minutes: float) -> dict:
@@ -80,14 +109,14 @@ def row_of(lever: dict, found: dict[str, np.ndarray], sets: dict[str, FaceData],
     return {**row, "minutes": minutes}
 
 
-def measure_step(
-    step: float, args: argparse.Namespace, sets: dict[str, FaceData], faces: FaceData | None
+def measure(
+    blend: Blend, args: argparse.Namespace, sets: dict[str, FaceData], faces: FaceData | None = None
 ) -> list[dict]:
-    "The rows of one step: each share of the prior, one view and both."
+    "The rows of one combination: each share of the prior, one view and perhaps both."
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        model = model_at(step, args, Path(folder) / "model", faces)
-        views = {name: predict_views(model, data, mirrored=step == KEPT) for name, data in sets.items()}
+        model = blend.make(args, Path(folder) / "model", faces)
+        views = {name: predict_views(model, data, mirrored=blend.mirrored) for name, data in sets.items()}
     minutes = (time.perf_counter() - start) / 60
 
     given = Artefact("bundled").metadata.settings["logit_bias"]
@@ -95,11 +124,11 @@ def measure_step(
     biases["as bundled"] = np.array([given[c] for c in Artefact("bundled").metadata.class_names])
     rows = []
     for name, bias in biases.items():
-        for view, averaged in (("one", 0), ("both", 1))[: 1 + (step == KEPT)]:
-            found = {k: add_bias(v[averaged], bias - 0.2 * step * np.log(PRIOR)) for k, v in views.items()}
-            lever = {"step": step, "biases": name, "views": view, "batchnorm": "new" if faces else "as trained"}
+        for view, averaged in (("one", 0), ("both", 1))[: 1 + blend.mirrored]:
+            found = {k: add_bias(v[averaged], bias - 0.2 * blend.step * np.log(PRIOR)) for k, v in views.items()}
+            lever = {"step": blend.name, "biases": name, "views": view, "batchnorm": "new" if faces else "as trained"}
             rows.append(row_of(lever, found, sets, minutes))
-        print(f"step {step:g}, {lever['batchnorm']}, {name}: {rows[-1]['mean']:.4f}", flush=True)
+        print(f"{blend.name}, {lever['batchnorm']}, {name}: {rows[-1]['mean']:.4f}", flush=True)
     return rows
 
 
@@ -118,6 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--distilled", type=Path, required=True, help="the distilled weights, a .keras file")
     parser.add_argument("--data", type=Path, help="folder of the public data (default: PUBLIC_DATA_DIR)")
     parser.add_argument("--card", type=Path, default=Path("build/card"), help="folder that card_data.py wrote")
+    parser.add_argument("--runs", nargs="+", metavar="NAME=MODEL.keras", help="models that were trained from the base")
     parser.add_argument("--train", type=Path, nargs="+", help="training faces, for BatchNorm (default: leave it out)")
     parser.add_argument("--muxspace", action="store_true", help="measure muxspace half A too, which doubles the time")
     parser.add_argument("--out", type=Path, default=Path("reports/levers"), help="folder of the table")
@@ -125,13 +155,13 @@ def main(argv: list[str] | None = None) -> None:
     sets = choosing_sets(args.data or load_settings().public_data_folder, args.card, args.muxspace)
 
     rows = []
-    for step in STEPS:
-        rows += measure_step(step, args, sets, None)
+    for blend in blends_of(args):
+        rows += measure(blend, args, sets)
         save(rows, sets, args.out)
     if args.train:
         faces = load_data(args.train)["train"]
         faces = reframe(faces.take(stratified(faces, 2000, SEED)), Artefact("bundled").metadata.framing)
-        rows += measure_step(KEPT, args, sets, faces)
+        rows += measure(Blend(f"{KEPT:g}", KEPT, mirrored=True), args, sets, faces)
         save(rows, sets, args.out)
     print(f"{args.out}/levers.csv, levers.md")
 
