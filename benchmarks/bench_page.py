@@ -21,12 +21,12 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import launch, record_faces  # noqa: E402
+from browser import launch, record_face, record_faces  # noqa: E402
 
 from face_emotion.serving.transport import free_port  # noqa: E402
 
@@ -80,9 +80,7 @@ def page_rate(root: Path, browser, faces: int, seconds: float) -> float:
         page.on("websocket", lambda socket: socket.on("framereceived", lambda _: answers.append(time.perf_counter())))
         page.goto(url)
         page.click("#start")
-        page.wait_for_function(
-            f"document.querySelectorAll('#faces [data-face-id]').length === {faces}", timeout=WAIT_MS
-        )
+        expect(page.locator("#faces [data-face-id]")).to_have_count(faces, timeout=WAIT_MS)
         page.wait_for_timeout(2000)
         before, begun = len(answers), time.perf_counter()
         page.wait_for_timeout(1000 * seconds)
@@ -105,7 +103,7 @@ def widget_rate(root: Path, browser, faces: int, seconds: float) -> float:
         page.locator(idle).first.wait_for(state="attached", timeout=WAIT_MS)
         page.keyboard.press("Control+Enter")
         page.locator(".fe-start").click(timeout=WAIT_MS)
-        page.wait_for_function(f"document.querySelectorAll('.fe-face').length === {faces}", timeout=WAIT_MS)
+        expect(page.locator(".fe-face")).to_have_count(faces, timeout=WAIT_MS)
         page.wait_for_timeout(2000)
         count = "Number(document.querySelector('.fe-rate').dataset.total)"
         before, begun = page.evaluate(count), time.perf_counter()
@@ -120,7 +118,8 @@ def measure(roots: dict[str, Path], seconds: float, rounds: int) -> pd.DataFrame
     rows = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         for faces in (1, 3):
-            camera = record_faces(Path(folder) / f"{faces}.mjpeg", faces)
+            path = Path(folder) / f"{faces}.mjpeg"
+            camera = record_face(path, left=30) if faces == 1 else record_faces(path, faces)
             browser = launch(playwright, *camera)
             for name, rate_of in (("page", page_rate), ("widget", widget_rate)):
                 found = {clone: [] for clone in roots}
