@@ -29,6 +29,7 @@ raise SystemExit(main(sys.argv[2:]))
 SETTINGS = {
     "KERAS_BACKEND": "jax",
     "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",  # quicker to compile
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "BACKBONE": "TwoConvolutions",
     "IMG_SIZE": "64",

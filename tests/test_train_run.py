@@ -263,10 +263,9 @@ print(json.dumps({"backend": keras.backend.backend(), "losses": losses, "rate": 
 def test_two_steps_agree_between_tensorflow_and_jax(faces, tmp_path):
     pytest.importorskip("jax")
     found = []
+    quick = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # quicker to compile
     for backend, extra in (("tensorflow", ()), ("jax", ("load",))):
-        done = run(
-            TWO_STEPS, faces, tmp_path / "w.npz", *extra, cwd=tmp_path, KERAS_BACKEND=backend, JAX_PLATFORMS="cpu"
-        )
+        done = run(TWO_STEPS, faces, tmp_path / "w.npz", *extra, cwd=tmp_path, KERAS_BACKEND=backend, **quick)
         assert done.returncode == 0, done.stderr[-3000:]
         found.append(json.loads(done.stdout.strip().splitlines()[-1]))
     assert [f["backend"] for f in found] == ["tensorflow", "jax"]
