@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,23 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 APART = ("essays",)  # folders of nbs/ whose notebooks need data that a clone lacks
 # The slowest first, so that none of them is left for last.
-FIRST = "00_tour 04_train 02_export 05_evaluate 03_model 16_label_noise 08_robustness 01_preprocess".split() + [
-    f"test_{name}"
-    for name in "train_run ray_serve train_loop preprocess page webcam ray train_processes open_port scripts install "
-    "codes train_speed compare soak train_formats faults predict doctor page_session page_layout".split()
-]
+FIRST = "00_tour 04_train 02_export 05_evaluate 03_model 16_label_noise 08_robustness 01_preprocess".split()
 WORKERS = max(2, min(8, os.cpu_count() or 2))
 
 
-def slowest_first(paths: Iterable[Path]) -> list[Path]:
-    "Paths in the order in which they are started."
-    return sorted(paths, key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else len(FIRST), str(p)))
-
-
 def notebooks() -> list[Path]:
-    "The notebooks to test."
+    "The notebooks to test, the slowest first."
     found = [p for p in (ROOT / "nbs").rglob("*.ipynb") if not {*APART, ".ipynb_checkpoints"} & set(p.parts)]
-    return slowest_first(found)
+    return sorted(found, key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else len(FIRST), str(p)))
 
 
 def run_notebook(path: Path, env: dict[str, str]) -> tuple[bool, float]:
@@ -65,11 +55,10 @@ def run_pytest(env: dict[str, str], layer: str = "all") -> tuple[int, int, int]:
             "--durations=40",
             f"--numprocesses={WORKERS}",
             "--dist=loadfile",
-            "--no-loadscope-reorder",
+            "--no-loadscope-reorder",  # conftest.py has the order
             f"--junitxml={report}",
         ]
-        files = slowest_first((ROOT / "tests").glob("test_*.py"))
-        code = subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, env=env).returncode
+        code = subprocess.run([sys.executable, "-m", "pytest", *options, "tests"], cwd=ROOT, env=env).returncode
         if not report.exists():
             return 0, 1, 0
         suite = next(ET.parse(report).getroot().iter("testsuite"))

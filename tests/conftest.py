@@ -17,6 +17,12 @@ MORE_THAN_SERVING = {  # a package that the tests of a file need and the serving
     "test_scripts.py": "mkdocs",
     "test_webcam.py": "anywidget",
 }
+# Files that are started first, the slowest before the others, so that no worker is left with one at the end.
+FIRST = [
+    f"test_{name}.py"
+    for name in "train_run ray_serve train_loop preprocess page webcam ray train_processes open_port scripts install "
+    "codes train_speed compare soak train_formats faults predict doctor page_session page_layout".split()
+]
 
 
 def pytest_addoption(parser):
@@ -31,6 +37,10 @@ def _left_out(config) -> dict[str, str]:
 
 def pytest_ignore_collect(collection_path, config):
     return True if collection_path.name in _left_out(config) else None
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 def pytest_report_header(config):
