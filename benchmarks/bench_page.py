@@ -7,7 +7,6 @@ take turns. It takes about two minutes, with another clone four.
 """
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
@@ -21,9 +20,9 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+from clones import ROOT, environment_of, python_of
 from playwright.sync_api import expect, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import launch, record_face, record_faces  # noqa: E402
@@ -42,15 +41,14 @@ def process(
     address: str,  # that answers when the process is ready
 ) -> Iterator[None]:
     "A process of a clone, from when it answers until the end of the block."
-    python = root / ".venv" / "bin" / "python"
     with tempfile.TemporaryDirectory() as home:
         cell = nbformat.v4.new_code_cell("from face_emotion.webcam import Webcam\nWebcam(lang='en')")
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
         nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), Path(home) / "webcam.ipynb")
         folders = {"HOME": home, "JUPYTER_CONFIG_DIR": f"{home}/config", "JUPYTER_DATA_DIR": f"{home}/data"}
-        env = {**os.environ, **folders, "PYTHONPATH": str(root), "LOG_DIR": f"{home}/logs"}
-        command = [python if root != ROOT and python.exists() else sys.executable, *arguments]
-        running = subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        env = environment_of(root, LOG_DIR=f"{home}/logs", **folders)
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        running = subprocess.Popen([python_of(root), *arguments], cwd=home, env=env, **silent)
         try:
             wait_for(address, running)
             yield

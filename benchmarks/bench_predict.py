@@ -8,10 +8,8 @@ boxes drawn, as the command does by default; the start of the program counts. Wi
 """
 
 import argparse
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,9 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from clones import ROOT, environment_of, python_of
 from skimage.data import astronaut
 
-ROOT = Path(__file__).resolve().parents[1]
 ONE_BY_ONE = """
 import sys
 from pathlib import Path
@@ -48,10 +46,8 @@ def write_pictures(folder: Path, count: int) -> None:
 
 def seconds_of(root: Path, arguments: list[str], folder: Path) -> float:
     "Wall time of a Python process of a clone that ends well."
-    python = root / ".venv" / "bin" / "python"
-    command = [python if root != ROOT and python.exists() else sys.executable, *arguments]
-    env, begun = {**os.environ, "PYTHONPATH": str(root), "LOG_DIR": str(folder / "logs")}, time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    env, begun = environment_of(root, LOG_DIR=str(folder / "logs")), time.perf_counter()
+    done = subprocess.run([python_of(root), *arguments], cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{root.name}: {done.stderr[-2000:]}")
     return time.perf_counter() - begun

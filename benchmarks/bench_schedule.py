@@ -12,7 +12,6 @@ split. At 224 pixels, with 2,000 faces, it takes about forty minutes on two core
 import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pandas as pd
+from clones import ROOT, environment_of, python_of
 
 from face_emotion.core.config import DEFAULT_CLASS_NAMES
 from face_emotion.data.sources import load_data
@@ -29,7 +29,6 @@ from face_emotion.learning.export import load_artefact
 from face_emotion.learning.metrics import headline, intervals, paired, predict_dataset
 from face_emotion.model import build_model
 
-ROOT = Path(__file__).resolve().parents[1]
 PLAIN = {"HEAD_VIEWS": "0", "FINETUNE_VIEWS": "0", "PROGRESSIVE_SIZES": ""}
 CACHED = {"HEAD_VIEWS": "2", "FINETUNE_VIEWS": "2", "PROGRESSIVE_SIZES": "128,160"}
 NAME = f"emotion_classifier_{len(DEFAULT_CLASS_NAMES)}_classes"
@@ -57,16 +56,14 @@ def train(
     args: argparse.Namespace,  # of the command
 ) -> list[float]:  # seconds from the start of the program to the end of each epoch
     "Train with the command of a clone, and watch its history."
-    python = root / ".venv" / "bin" / "python"
-    command = [python if root != ROOT and python.exists() else sys.executable, "-m", "face_emotion.train"]
+    command = [python_of(root), "-m", "face_emotion.train"]
     command += ["--data", args.data.resolve(), "--limit", str(args.faces), "--weights", start, "--out", out]
     command += ["--img-size", str(args.img_size), "--formats", ".keras,.tflite"]
     command += ["--epochs-head", str(args.epochs_head), "--epochs-finetune", str(args.epochs_finetune)]
-    fixed = {"SEED": str(args.seed), "EARLY_STOPPING_PATIENCE": "1000", "PYTHONPATH": str(root)}
+    env = environment_of(root, SEED=str(args.seed), EARLY_STOPPING_PATIENCE="1000", **settings)
     out.mkdir()
     begun, history, ends = time.perf_counter(), out / f"{NAME}_history.csv", []
     with (out / "output.txt").open("w") as output:
-        env = {**os.environ, **fixed, **settings}
         process = subprocess.Popen(command, cwd=out, env=env, stdout=output, stderr=subprocess.STDOUT)
         while process.poll() is None:
             time.sleep(0.2)

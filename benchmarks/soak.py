@@ -38,11 +38,11 @@ from pathlib import Path
 import cv2
 import psutil
 from attacks import ATTACKS, attackers
+from clones import ROOT, environment_of, python_of
 from tabulate import tabulate
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-ROOT = Path(__file__).resolve().parents[1]
 GARBAGE = [
     b"",
     b"<html>",
@@ -273,10 +273,8 @@ def counters(port: int) -> list[str]:
 def start_server(port: int, folder: Path, output, plan: Plan) -> subprocess.Popen:
     "A server process of a clone, once it is ready. A clone with an environment of its own uses that."
     root = plan.root
-    python = root / ".venv" / "bin" / "python"
-    python = python if root != ROOT and python.exists() else sys.executable
-    command = [str(python), "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)]
-    env = {**os.environ, "PYTHONPATH": str(root), "SEND_TIMEOUT": "5", "LOG_DIR": "logs"}
+    command = [python_of(root), "-m", "face_emotion.serve", "--host", "127.0.0.1", "--port", str(port)]
+    env = environment_of(root, SEND_TIMEOUT="5", LOG_DIR="logs")
     if plan.engine == "ray":
         command += ["--engine", "ray"]
         env = {"RAY_REPLICAS_MIN": "2", "RAY_REPLICAS_MAX": "2", **env}

@@ -10,7 +10,7 @@ import argparse
 import json
 from typing import Any
 
-from .config import Settings, load_settings, settings_or_exit
+from .config import Settings, settings_or_exit
 
 # %% ../../nbs/core/18_settings_list.ipynb #63105bab
 _COMMENTED = ("test_mode", "input_path", "model_path", "min_confidence")
