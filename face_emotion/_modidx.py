@@ -22,6 +22,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
             'face_emotion.config': {},
             'face_emotion.core.arguments': { 'face_emotion.core.arguments.evaluate_parser': ( 'core/arguments.html#evaluate_parser',
                                                                                               'face_emotion/core/arguments.py'),
+                                             'face_emotion.core.arguments.keep_memory': ( 'core/arguments.html#keep_memory',
+                                                                                          'face_emotion/core/arguments.py'),
                                              'face_emotion.core.arguments.sigterm_as_ctrl_c': ( 'core/arguments.html#sigterm_as_ctrl_c',
                                                                                                 'face_emotion/core/arguments.py'),
                                              'face_emotion.core.arguments.train_parser': ( 'core/arguments.html#train_parser',

@@ -7,9 +7,10 @@ __all__ = ['logger', 'compile_for', 'Training', 'run_stage', 'export_best', 'Tra
 
 # %% ../nbs/04_train.ipynb #db9d6514
 if __name__ == "__main__" and "__file__" in globals():
-    from face_emotion.core.arguments import sigterm_as_ctrl_c, train_parser
+    from face_emotion.core.arguments import keep_memory, sigterm_as_ctrl_c, train_parser
 
     train_parser().parse_args()  # --help and wrong options are answered before TensorFlow loads
+    keep_memory()
 
 # %% ../nbs/04_train.ipynb #2d3b0755
 import contextlib

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
-from ..core.arguments import PARSERS
+from ..core.arguments import PARSERS, keep_memory
 from ..core.package import install_command
 
 # %% ../../nbs/serving/08_cli.ipynb #73fa428e
@@ -216,6 +216,8 @@ def _run_module(name: str, argv: list[str]) -> int:
     "Call the `main` of `face_emotion.NAME`."
     if name in PARSERS:
         PARSERS[name]().parse_args(argv)  # --help and wrong options are answered before TensorFlow loads
+    if sys.argv[1:] == ["train", *argv]:  # not when another program calls `main`
+        keep_memory()
     try:
         module = importlib.import_module(f"face_emotion.{name}")
     except ModuleNotFoundError as e:
