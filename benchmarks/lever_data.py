@@ -9,6 +9,7 @@
 | both | 6,000 FER+ faces come again, enlarged and tinted, with the teachers' answers: room for both conventions |
 | disagreement | the teachers' share of a FER+ target is what the voters' first choice lacks to all votes |
 | balanced | taught faces are drawn with replacement, classes in proportion to the root of their size |
+| warped | up to 4,000 neutral taught faces again, with expressions of FER+ (warping.py), where two views agree |
 """
 
 import argparse
@@ -17,12 +18,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from warping import agreed, transferred
 
 from face_emotion.data.dataset import FaceData
 from face_emotion.data.distill import prepare, voted_faces, write_npz
+from face_emotion.data.sources import from_npz
 
+LEVERS = ("both", "disagreement", "balanced", "warped")
 AGAIN = 6000  # FER+ faces that come a second time
 SIDE = 128  # of them, in pixels
+WARPED = 4000  # taught faces at most; those that two views don't agree on are dropped
 
 
 def tinted(
@@ -70,7 +75,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--public", type=Path, required=True, help="folder of the public data")
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
-    parser.add_argument("--lever", choices=("both", "disagreement", "balanced"), required=True, help="what changes")
+    parser.add_argument("--lever", choices=LEVERS, required=True, help="what changes")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
     args = parser.parse_args()
     files, ferplus = prepare(args.public, args.out), args.public / "fer2013plus.npz"
@@ -82,6 +87,10 @@ def main() -> int:
     elif args.lever == "disagreement":
         files["ferplus.npz"] = disagreement(ferplus, teachers, args.seed)
         write_npz(args.out / "ferplus.npz", files["ferplus.npz"])
+    elif args.lever == "warped":
+        faces = from_npz(ferplus)["train"], files["taught.npz"]["train"]
+        files["warped.npz"] = {"train": agreed(transferred(*faces, WARPED, args.seed))}
+        write_npz(args.out / "warped.npz", files["warped.npz"])
     else:
         for name in ("taught.npz", "muxspace.npz"):
             files[name] = balanced(files[name], args.seed)

@@ -6,8 +6,9 @@
 
 Measures the base at 0.4 to 1 of the way to the distilled weights, each with several shares of a class prior in its last
 biases; at 0.6 also averaged with the mirror image, and with BatchNorm statistics computed again (--train). With --runs:
-models trained from the base (lever_data.py) instead, each alone, and added to the step 0.6 in two strengths. FER+ test
-and muxspace half B take no part. Writes levers.csv and levers.md. It takes about a minute a model on two cores.
+models trained from the base (lever_data.py) instead, each alone, and as a part of what is combined; then the mean of
+all runs as such a part. FER+ test and muxspace half B take no part. Writes levers.csv and levers.md. It takes about a
+minute a model on two cores.
 """
 
 import argparse
@@ -31,7 +32,8 @@ from face_emotion.model import bundle
 STEPS = (0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # of the way from the base to the distilled weights
 KEPT = 0.6  # the step of the bundled model, also measured with both views and with new BatchNorm statistics
 SHARES = (-0.2, 0.0, 0.2, 0.4)  # of the prior that is added to the last biases
-STRENGTHS = (0.2, 0.4)  # of what the runs changed in the base, shared by them, that is added to the step kept
+# Of what the distilled weights changed in the base, and of what the runs changed in it: the parts that are added up.
+PARTS = ((0.4, 0.3), (0.6, 0.2), (0.3, 0.5), (0.2, 0.7))
 PRIOR = np.array([0.22, 0.16, 0.40, 0.12, 0.10])  # of which the distilled weights hold 0.2
 SEED = 0  # of the faces for BatchNorm
 
@@ -85,17 +87,17 @@ class Blend:
 
 
 def blends_of(args: argparse.Namespace) -> list[Blend]:
-    "What is measured: the steps, or each run alone and added to the step kept, and all runs added together."
+    "What is measured: the steps; or each run, alone and as a part, and all runs as a part."
     if not args.runs:
         return [Blend(f"{step:g}", step, mirrored=step == KEPT) for step in STEPS]
     runs = {name: Path(path) for name, path in (text.split("=", 1) for text in args.runs)}
     found = [Blend(f"{KEPT:g}", KEPT)]
     for name, path in runs.items():
-        found.append(Blend(name, 0, {path: 1.0}))
-        found += [Blend(f"{KEPT:g} + {k:g} {name}", KEPT, {path: k}) for k in STRENGTHS]
+        step, part = PARTS[0]
+        found += [Blend(name, 0, {path: 1.0}), Blend(f"{step:g} + {part:g} {name}", step, {path: part})]
     if len(runs) > 1:
-        each = {k: dict.fromkeys(runs.values(), k / len(runs)) for k in STRENGTHS}
-        found += [Blend(f"{KEPT:g} + {k:g} of all runs", KEPT, shares) for k, shares in each.items()]
+        mean = [(step, part, dict.fromkeys(runs.values(), part / len(runs))) for step, part in PARTS]
+        found += [Blend(f"{step:g} + {part:g} of all runs", step, shares) for step, part, shares in mean]
     return found
 
 
