@@ -27,7 +27,7 @@ from scipy import ndimage
 from skimage.data import astronaut
 
 from face_emotion.augment import Mixer, make_augment
-from face_emotion.core.arguments import KEPT
+from face_emotion.core.arguments import TUNABLES
 from face_emotion.core.config import DEFAULT_CLASS_NAMES, load_settings
 from face_emotion.data.batches import Batches, to_tf
 from face_emotion.data.sources import load_data
@@ -130,11 +130,10 @@ def step_rate(size: int, steps: int) -> float:
 
 def keeping_memory(size: int, steps: int, rounds: int) -> tuple[list[float], list[float]]:
     "Images per second of a step in processes that give freed memory back, and that keep it, in turns."
-    tunables = ":".join(f"glibc.malloc.{setting}" for setting in KEPT.split())
     command = [sys.executable, __file__, "--size", str(size), "--steps", str(steps), "--only-step"]
     plain, kept = [], []
     for _ in range(rounds):
-        for rates, value in ((plain, ""), (kept, tunables)):
+        for rates, value in ((plain, ""), (kept, TUNABLES)):
             done = subprocess.run(
                 command, env={**os.environ, "GLIBC_TUNABLES": value}, stdout=subprocess.PIPE, check=True
             )
