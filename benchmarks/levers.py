@@ -121,9 +121,9 @@ def measure(
         views = {name: predict_views(model, data, mirrored=blend.mirrored) for name, data in sets.items()}
     minutes = (time.perf_counter() - start) / 60
 
-    given = Artefact("bundled").metadata.settings["logit_bias"]
+    fitted = Artefact("bundled").metadata.data["fitted_bias"]
     biases = {f"{s:g} of the prior": s * np.log(PRIOR) for s in SHARES}
-    biases["as bundled"] = np.array([given[c] for c in Artefact("bundled").metadata.class_names])
+    biases["fitted"] = np.array([fitted[c] for c in Artefact("bundled").metadata.class_names])
     rows = []
     for name, bias in biases.items():
         for view, averaged in (("one", 0), ("both", 1))[: 1 + blend.mirrored]:

@@ -77,7 +77,8 @@ else
         grep -q "^$package==" "$lock" || other="$other $package"
     done
     .venv/bin/pip uninstall -q -y $other 2>/dev/null || true
-    .venv/bin/pip install -q --no-deps -r "$lock"
+    .venv/bin/pip install -q --no-deps --no-compile -r "$lock"
+    .venv/bin/python -m compileall -qq -j0 .venv/lib || true  # on all cores; some packages hold files of Python 2
     .venv/bin/pip install -q --no-deps --no-build-isolation --use-pep517 -e .
 fi
 problem=$(.venv/bin/python -c 'import cv2' 2>&1) || case "$problem" in

@@ -42,6 +42,7 @@ EMOTIONS = {
     **dict.fromkeys(
         [
             "single_astronaut.png",
+            "single_celebrity_ccby.jpg",
             "single_glasses_cc0.png",
             "single_obama.jpg",
             "single_partial.jpg",
