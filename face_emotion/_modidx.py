@@ -1178,6 +1178,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                            'face_emotion/learning/export.py'),
                                               'face_emotion.learning.export.save_artefact': ( 'learning/export.html#save_artefact',
                                                                                               'face_emotion/learning/export.py'),
+                                              'face_emotion.learning.export.save_graph': ( 'learning/export.html#save_graph',
+                                                                                           'face_emotion/learning/export.py'),
                                               'face_emotion.learning.export.silenced': ( 'learning/export.html#silenced',
                                                                                          'face_emotion/learning/export.py'),
                                               'face_emotion.learning.export.versions': ( 'learning/export.html#versions',

@@ -29,7 +29,7 @@ from ..core.log import get_logger
 from ..data.batches import Batches, input_threads, validation_arrays
 from ..data.dataset import FaceData
 from .device import accelerators, xla_mode
-from .export import silenced
+from .export import save_graph, silenced
 from .frozen import frozen_part
 
 # %% ../../nbs/learning/12_features.ipynb #f0000012
@@ -62,7 +62,7 @@ def make_encoder(
 
     exported, file = folder / "frozen", folder / "frozen.tflite"
     with silenced():
-        part.export(exported, format="tf_saved_model", verbose=False)
+        save_graph(part, exported)
         file.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(exported)).convert())
     shutil.rmtree(exported)
     model, few = LiteRTModel(file), 8  # pictures per call: their activations stay in the processor's cache
