@@ -208,6 +208,14 @@ def _adjustment(model: str | Path) -> float:
     return artefact.metadata.settings.get("logit_adjustment", 0.0) if artefact.file(".json").is_file() else 0.0
 
 
+def _add_bias(model: keras.Model, bias: Sequence[float]) -> None:
+    kernel, before = model.layers[-1].get_weights()
+    if len(bias) != len(before) or not np.isfinite(bias).all():
+        given = ",".join(f"{b:g}" for b in bias)
+        raise ModelError(f"The bias {given} does not fit {len(before)} classes: give one number for each.")
+    model.layers[-1].set_weights([kernel, before + np.asarray(bias, before.dtype)])
+
+
 def _class_shares(meta: Metadata) -> list[float]:
     shares = meta.data.get("class_shares", {})
     if set(shares) != set(meta.class_names):
@@ -216,6 +224,18 @@ def _class_shares(meta: Metadata) -> list[float]:
     return [shares[c] for c in meta.class_names]
 
 # %% ../nbs/03_model.ipynb #2466f918
+def _blend(model: keras.Model, source, others: list, parts: np.ndarray, faces: FaceData | None) -> None:
+    if not _average(model, others, parts) and faces is None:
+        logger.warning(
+            "The BatchNormalization statistics of %s and %s differ, and their mean does not fit the mean of their "
+            "weights. Give training faces (--data) to compute them again.",
+            Path(source).name,
+            ", ".join(Path(o).name for o in others),
+        )
+    if faces is not None:
+        reestimate_batchnorm(model, plain_batches(faces, model.input_shape[1], 32))
+
+
 def bundle(
     source: str | Path,  # a Keras model, or the artefact of a training run
     stem: str | Path = BUNDLED_MODEL,  # where the artefact goes
@@ -226,6 +246,7 @@ def bundle(
     img_size: int | None = None,  # new side of the input in pixels (Touvron et al. 2019, arXiv 1906.06423)
     faces: FaceData | None = None,  # training faces, for the BatchNormalization statistics of averaged weights
     shares: Sequence[float] | None = None,  # of the source and of each of `blend`; None: all the same
+    bias: Sequence[float] | None = None,  # (classes,) added to the last biases
 ) -> Artefact:
     "Write an artefact from a Keras model, optionally adjusted, averaged or resized. Raises `ModelError`."
     meta, beside = _metadata_for(source, stem, metadata), Artefact(source).file(".json")
@@ -238,25 +259,24 @@ def bundle(
     if others:
         parts, names = _shares(shares, 1 + len(others)), ", ".join(Path(o).name for o in others)
         done = float(parts @ [done, *map(_adjustment, others)])
-        if not _average(model, others, parts) and faces is None:
-            logger.warning(
-                "The BatchNormalization statistics of %s and %s differ, and their mean does not fit the mean of their "
-                "weights. Give training faces (--data) to compute them again.",
-                Path(source).name,
-                names,
-            )
-        if faces is not None:
-            reestimate_batchnorm(model, plain_batches(faces, size, 32))
+        _blend(model, source, others, parts, faces)
         settings |= {"blended_with": names, "blended_by": parts.round(4).tolist()}
     if tau:
         adjust_logits(model, _class_shares(meta), tau - done)
-    if tau or others or img_size:
+    if bias is not None:
+        _add_bias(model, bias)
+        settings["logit_bias"] = dict(zip(meta.class_names, bias))
+    if tau or others or img_size or bias is not None:
         settings["logit_adjustment"] = tau or done
         changed = {"input": (size, size, 3), "settings": settings, "temperature": 1.0, "metrics": {}}
         meta = meta.model_copy(update=changed)
     return save_artefact(model, stem, meta, formats)
 
 # %% ../nbs/03_model.ipynb #c87ecaf3
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("face-emotion model", description=main.__doc__)
     add = parser.add_argument
@@ -273,7 +293,9 @@ def _parser() -> argparse.ArgumentParser:
         help="average the weights with these models, such as other folds; alone: of these models, written to --out",
     )
     by = "of the averaged models in their order, such as 0.7,0.3 (default: all the same)"
-    add("--weights", type=lambda s: [float(x) for x in s.split(",")], metavar="SHARE,SHARE,...", help=by)
+    add("--weights", type=_numbers, metavar="SHARE,SHARE,...", help=by)
+    added = "added to the last biases, in the order of the classes, such as --bias=-0.1,0,0,0,0.1"
+    add("--bias", type=_numbers, metavar="BIAS,BIAS,...", help=added)
     data = "training faces, which give averaged weights the BatchNormalization statistics that fit them"
     add("--data", metavar="DIR|MANIFEST|NPZ", help=data)
     size = "new side of the input; fit the temperature again afterwards (default: the one of training)"
@@ -303,7 +325,8 @@ def main(argv: list[str] | None = None) -> int:
         out = args.out or (BUNDLED_MODEL if args.bundle else Artefact(source).stem)
         formats = (".keras", ".tflite") if args.bundle else FORMATS
         tau, faces = args.logit_adjustment, _training_faces(args.data, source, out, args.metadata)
-        artefact = bundle(source, out, args.metadata, formats, tau, args.blend, args.img_size, faces, args.weights)
+        blend = args.blend, args.img_size, faces, args.weights, args.bias
+        artefact = bundle(source, out, args.metadata, formats, tau, *blend)
     except (ModelError, DataError) as e:
         print(e, file=sys.stderr)
         return 1

@@ -1,5 +1,7 @@
 "Every format of the bundled model gives the same probabilities, on 200 real faces where they are available."
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from face_emotion.learning.export import FORMATS, load_artefact, save_artefact
 from face_emotion.model import bundle
 
 SIZE = Artefact("bundled").metadata.input[0]
+GIVEN = Path(__file__).resolve().parents[2] / "shared" / "models"
 EXACT = tuple(f for f in FORMATS if "fp16" not in f)
 
 
@@ -66,3 +69,16 @@ def test_bundle_can_be_made_again(tmp_path):
     again, before = (load_artefact(stem, kind=".tflite")(noise(4)) for stem in (made.stem, "bundled"))
     assert np.abs(again - before).max() < 1e-6
     assert made.metadata.framing == source.metadata.framing and made.metadata.metrics == source.metadata.metrics
+
+
+@pytest.mark.skipif(not GIVEN.is_dir(), reason="needs the base and the distilled model of ../shared/models")
+def test_bundle_can_be_made_from_its_parts(tmp_path):
+    source, parts = (
+        Artefact("bundled"),
+        [GIVEN / f"{n}.keras" for n in ("emotion_classifier_5_classes", "distilled_160")],
+    )
+    options = {"blend": parts[1], "shares": [0.4, 0.6], "img_size": 160, "tau": 0.12, "formats": (".keras",)}
+    bias = list(source.metadata.settings["logit_bias"].values())
+    made = bundle(parts[0], tmp_path / "made", source.file(".json"), bias=bias, **options)
+    again, before = (load_artefact(stem, kind=".keras").uncalibrated(noise(4)) for stem in (made.stem, "bundled"))
+    assert np.abs(again - before).max() < 1e-4
