@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "model": Command(
         "export a model to other formats, or make the bundled model",
-        "--bundle --export --metadata --logit-adjustment --blend --weights --data --img-size --out",
+        "--bundle --export --metadata --logit-adjustment --bias --blend --weights --data --img-size --out",
         extra="train",
     ),
     "doctor": Command(
