@@ -66,7 +66,7 @@ def create_app(
         yield
         for task in tasks:
             task.cancel()
-        service.pool.close()
+        service.pool.close(ends_process=threading.current_thread() is threading.main_thread())
 
     app = FastAPIOffline(
         docs_url=None,

@@ -9,13 +9,14 @@ environment with a serving lock and these packages, on Python 3.10 to 3.14:
 """
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,16 +33,19 @@ def notebooks() -> list[Path]:
     return sorted(found, key=lambda p: (FIRST.index(p.stem) if p.stem in FIRST else len(FIRST), str(p)))
 
 
-def run_notebook(path: Path, env: dict[str, str]) -> tuple[bool, float]:
-    "Run the cells of one notebook as nbdev does; print its time, and its output if it failed."
-    start = time.monotonic()
-    command = [BIN / "nbdev_test", "--path", path, "--n_workers", "0"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    passed, seconds = done.returncode == 0, time.monotonic() - start
-    print(f"{'ok  ' if passed else 'FAIL'} {seconds:6.1f} s  {path.relative_to(ROOT)}", flush=True)
-    if not passed:
-        print(done.stdout, done.stderr, sep="\n", flush=True)
-    return passed, seconds
+def run_notebooks(paths: list[Path]) -> int:
+    "Run notebooks as nbdev_test does, several in one process; print the time of each. Returns how many passed."
+    from nbdev.config import get_config
+    from nbdev.test import test_nb
+
+    good, flags = 0, get_config().tst_flags.split()
+    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
+        jobs = {pool.submit(test_nb, path, flags, basepath=ROOT): path for path in paths}
+        for job in as_completed(jobs):
+            passed, seconds = job.result()
+            print(f"{'ok  ' if passed else 'FAIL'} {seconds:6.1f} s  {jobs[job].relative_to(ROOT)}", flush=True)
+            good += passed
+    return good
 
 
 def run_pytest(env: dict[str, str], layer: str = "all") -> tuple[int, int, int]:
@@ -75,13 +79,13 @@ def main() -> int:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "PATH": path}
     start = time.monotonic()
-    with ThreadPoolExecutor(WORKERS) as pool:
-        results = list(pool.map(lambda p: run_notebook(p, env), notebooks() if layer == "all" else ()))
-    good = sum(passed for passed, _ in results)
+    found = notebooks() if layer == "all" else []
+    os.environ.update(env)
+    good = run_notebooks(found) if found else 0
     between = time.monotonic()
     passed, failed, skipped = run_pytest(env, layer)
     print(f"notebooks {between - start:.0f} s, tests {time.monotonic() - between:.0f} s, {WORKERS} workers")
-    passed, failed = passed + good, failed + len(results) - good
+    passed, failed = passed + good, failed + len(found) - good
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return int(failed > 0 or passed == 0)
 

@@ -287,11 +287,14 @@ class WorkerPool:
         "Whether they have been hanging for a minute."
         return sum(now - call.began > self.timeout + _STUCK_AFTER for call in self.lost) >= _MAX_LOST
 
-    def close(self) -> None:
-        "Shut down. Python would wait for a hanging thread forever, so then the process is ended a second later."
+    def close(
+        self,
+        ends_process: bool = False,  # while threads hang, for which Python would wait forever: end it a second later
+    ) -> None:
+        "Shut down, without waiting for threads."
         for executor in (self._threads, self._yielding):
             executor.shutdown(wait=False, cancel_futures=True)
-        if self.lost:
+        if self.lost and ends_process:
             last = threading.Timer(1.0, os._exit, (0,))
             last.daemon = True
             last.start()
