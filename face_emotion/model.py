@@ -235,7 +235,7 @@ def _blend(model: keras.Model, source, others: list, parts: np.ndarray, faces: F
     if faces is not None:
         reestimate_batchnorm(model, plain_batches(faces, model.input_shape[1], 32))
 
-
+# %% ../nbs/03_model.ipynb #b1e4d0a7
 def bundle(
     source: str | Path,  # a Keras model, or the artefact of a training run
     stem: str | Path = BUNDLED_MODEL,  # where the artefact goes

@@ -42,7 +42,10 @@ def run_notebooks(paths: list[Path]) -> int:
     with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
         jobs = {pool.submit(test_nb, path, flags, basepath=ROOT): path for path in paths}
         for job in as_completed(jobs):
-            passed, seconds = job.result()
+            problem = job.exception()  # such as a notebook that ended its process
+            passed, seconds = (False, 0.0) if problem else job.result()
+            if problem:
+                print(problem, flush=True)
             print(f"{'ok  ' if passed else 'FAIL'} {seconds:6.1f} s  {jobs[job].relative_to(ROOT)}", flush=True)
             good += passed
     return good

@@ -75,7 +75,8 @@ def test_evaluate_puts_the_thresholds_into_a_card(crops, tmp_path):
     assert "| 0.9 " in (tmp_path / "reports" / "model_card.md").read_text(encoding="utf-8")
 
 
-def test_evaluate_names_a_card_that_is_missing(crops, capsys):
+def test_evaluate_names_a_card_that_is_missing(crops, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert evaluate.main(["--data", str(crops), "--card", "none.md"]) == 1
     assert "There is no model card none.md" in capsys.readouterr().err
 

@@ -138,7 +138,7 @@ def parse_formats(
         raise ValueError(f"Unknown format {', '.join(map(repr, unknown))}. Choose from {', '.join(known)}, or all.")
     return tuple(known[name] for name in dict.fromkeys(asked))
 
-
+# %% ../../nbs/learning/02_export.ipynb #b1e4d0a8
 def save_graph(
     model: keras.Model,  # one image in, one tensor out; TensorFlow backend
     folder: Path,  # of the SavedModel
